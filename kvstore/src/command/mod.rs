@@ -1,4 +1,4 @@
-//! What is replicated: commands, and (in [`codec`]) their versioned bytes.
+//! What is replicated: commands, and (in `codec`) their versioned bytes.
 //!
 //! A raft entry carries one [`Batch`]: every command that was waiting when the last sync ended. Each command
 //! is applied on its own; a failing one never touches its neighbours.
@@ -10,14 +10,12 @@
 //!
 //! Deliberately missing: membership changes (they travel as raft's own entries) and auth.
 
-mod codec;
 mod transaction;
 
-pub use codec::{CodecError, decode_batch, encode_batch};
 pub use transaction::{
-    Compare, CompareResult, CompareTarget, DeleteRange, Operation, OperationOutcome, Projection, Put, PutLease,
-    PutValue, RangeQuery, RangeResult, ReadAt, RevisionFilter, Sort, SortOrder, SortTarget, Transaction,
-    TransactionOutcome,
+    Compare, CompareResult, CompareTarget, DeleteRange, Operation, OperationOutcome, Projection, Put,
+    PutLease, PutValue, RangeQuery, RangeResult, ReadAt, RevisionFilter, Sort, SortOrder, SortTarget,
+    Transaction, TransactionOutcome,
 };
 
 use crate::types::{ClockMillis, KeyspaceId, LeaseId, RequestId, Revision};

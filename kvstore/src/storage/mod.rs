@@ -1,6 +1,6 @@
 //! The byte engine under `mvcc`: ordered families of keys, one writer, batches that are atomic.
 //!
-//! Two engines stand behind one trait: [`RocksEngine`] for real data and [`SimEngine`], an ordered map in
+//! Two engines stand behind one trait: `RocksEngine` for real data and `SimEngine`, an ordered map in
 //! memory that can crash and forgets exactly what was not flushed. Nothing outside this folder names RocksDB.
 //!
 //! Invariants:
@@ -10,12 +10,6 @@
 //! - an error from an engine is fatal: the caller poisons the store, it never retries.
 //!
 //! Deliberately missing: transactions, comparators, merge operators and any notion of revisions.
-
-mod rocks;
-mod sim;
-
-pub use rocks::{RocksEngine, RocksOptions};
-pub use sim::SimEngine;
 
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -101,7 +95,14 @@ pub trait Engine: Send + Sync + 'static {
     fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError>;
     /// Visits all keys in `from..to` (`to` empty: to the end) in order, on a snapshot of this moment.
     /// `cache` tells whether what is read should push other data out of the block cache.
-    fn scan(&self, family: Family, from: &[u8], to: &[u8], cache: bool, visit: Visitor<'_>) -> Result<(), EngineError>;
+    fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        cache: bool,
+        visit: Visitor<'_>,
+    ) -> Result<(), EngineError>;
     /// Applies a batch; visible at once, durable only after a later [`Engine::flush`].
     fn write(&self, batch: Batch) -> Result<(), EngineError>;
     /// Makes everything written before this call durable. Slow; call it off the hot path.

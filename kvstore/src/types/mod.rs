@@ -18,6 +18,8 @@ mod range;
 pub mod record;
 
 pub use error::{Action, Error, InvalidRequest, Result};
-pub use ids::{ClockMillis, KeyspaceId, LeaseId, LogIndex, NodeId, RequestId, Revision, SubRevision, Term, VersionId};
+pub use ids::{
+    ClockMillis, KeyspaceId, LeaseId, LogIndex, NodeId, RequestId, Revision, SubRevision, Term, VersionId,
+};
 pub use range::{KeyRange, RangeEnd};
 pub use record::KeyValue;

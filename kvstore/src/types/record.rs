@@ -6,7 +6,7 @@
 //! server passes the bytes on to a client without decoding or encoding them again.
 
 use super::{LeaseId, Revision};
-use bytes::{Bytes, BytesMut, BufMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 const TAG_KEY: u8 = 0x0a;
 const TAG_CREATE_REVISION: u8 = 0x10;
