@@ -3,6 +3,7 @@
 
 # Where everything that is costly to build and not part of the checkout lives.
 HOLDFAST_CACHE="${HOLDFAST_CACHE:-$HOME/.cache/holdfast}"
+mkdir -p "$HOLDFAST_CACHE"
 repository="$(cd "$(dirname "$0")/.." && pwd)"
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -21,7 +22,6 @@ install() {
 
 # exclusively NAME: from here to the end of the script, alone among all scripts that took the same name.
 exclusively() {
-    mkdir -p "$HOLDFAST_CACHE"
     exec 9>"$HOLDFAST_CACHE/$1.lock"
     if has flock && ! flock -n 9; then
         say "another process is at work on $1; waiting for it"
