@@ -67,7 +67,8 @@ func New(options Options) (*ControlPlane, error) {
 	}
 	plane := &ControlPlane{Store: store, URL: "https://" + address, Kubeconfig: in("kubeconfig"), options: options}
 	plane.arguments = append(store.apiserverFlags(),
-		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+port,
+		// An address of the range for documentation: it lands in an object, nobody dials it, loopback is refused there.
+		"--bind-address=127.0.0.1", "--advertise-address=192.0.2.1", "--secure-port="+port,
 		"--cert-dir="+in("apiserver"), "--tls-cert-file="+serving.Certificate, "--tls-private-key-file="+serving.Key,
 		"--client-ca-file="+authority.CA(), "--token-auth-file="+in("tokens.csv"), "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
