@@ -40,8 +40,8 @@ impl ReadContext {
 pub enum Input {
     /// One heartbeat interval went by.
     Tick,
-    /// A batch to replicate.
-    Propose(Bytes),
+    /// Batches to replicate, an entry each.
+    Propose(Vec<Bytes>),
     /// A linearizable read wants its index.
     ReadIndex(ReadContext),
     /// A peer said something.

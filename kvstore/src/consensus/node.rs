@@ -118,7 +118,7 @@ impl Node {
             Input::Campaign => {
                 let _ = self.raw.campaign();
             }
-            Input::Propose(data) => effects.refused = self.propose(data),
+            Input::Propose(batches) => effects.refused = self.propose(batches),
             Input::ReadIndex(context) => self.raw.read_index(context.encode()),
             Input::Message(message) => {
                 // A message that raft refuses (from a removed peer, say) is dropped, as on a bad network.
@@ -152,14 +152,14 @@ impl Node {
         self.role
     }
 
-    fn propose(&mut self, data: bytes::Bytes) -> Option<ProposeRefused> {
+    fn propose(&mut self, batches: Vec<bytes::Bytes>) -> Option<ProposeRefused> {
         if !self.is_leading() {
             return Some(ProposeRefused::NotLeader { leader: self.leader() });
         }
-        let entry = Entry { data, ..Default::default() };
-        let mut message = Message { from: self.raw.raft.id, ..Default::default() };
+        let entries: Vec<Entry> =
+            batches.into_iter().map(|data| Entry { data, ..Default::default() }).collect();
+        let mut message = Message { from: self.raw.raft.id, entries: entries.into(), ..Default::default() };
         message.set_msg_type(MessageType::MsgPropose);
-        message.mut_entries().push(entry);
         match self.raw.step(message) {
             Ok(()) => None,
             // Raft drops a proposal while it hands its leadership over.

@@ -54,7 +54,7 @@ fn a_group_of_one_commits_only_what_was_persisted() {
     assert!(node.is_leading());
     assert_eq!(node.role().local_reads_from, Some(LogIndex::new(1)));
 
-    let effects = node.step(Input::Propose(Bytes::from_static(b"one")));
+    let effects = node.step(Input::Propose(vec![Bytes::from_static(b"one")]));
     assert!(effects.commit.is_empty(), "not durable yet");
     let persist = effects.persist.as_ref().unwrap();
     assert_eq!(persist.entries.len(), 1);
@@ -70,7 +70,7 @@ fn a_restart_commits_the_durable_tail() {
     let effects = node.step(Input::Campaign);
     settle(&mut node, effects, &mut log, &mut hard);
     for data in [&b"a"[..], b"b", b"c"] {
-        let effects = node.step(Input::Propose(Bytes::from_static(data)));
+        let effects = node.step(Input::Propose(vec![Bytes::from_static(data)]));
         settle(&mut node, effects, &mut log, &mut hard);
     }
     // The state had flushed up to entry 2 ("a") only.
@@ -102,7 +102,7 @@ fn a_log_that_ends_before_its_commit_is_refused() {
 #[test]
 fn a_follower_refuses_proposals() {
     let mut node = fresh(1, &[1, 2, 3]);
-    let effects = node.step(Input::Propose(Bytes::from_static(b"x")));
+    let effects = node.step(Input::Propose(vec![Bytes::from_static(b"x")]));
     assert_eq!(effects.refused, Some(ProposeRefused::NotLeader { leader: None }));
 }
 
@@ -133,7 +133,7 @@ fn three_members_agree() {
     assert!(nodes[0].is_leading());
     assert_eq!(nodes[0].role().local_reads_from, None, "reads need a quorum here");
     for n in 0..20u8 {
-        run(&mut nodes, &mut mail, 0, Input::Propose(Bytes::copy_from_slice(&[n])));
+        run(&mut nodes, &mut mail, 0, Input::Propose(vec![Bytes::copy_from_slice(&[n])]));
     }
     for _ in 0..3 {
         while let Some(message) = mail.pop_front() {
