@@ -162,6 +162,16 @@ impl StateMachine {
         self.keyspaces.values().map(|keyspace| keyspace.versions.live_bytes()).sum()
     }
 
+    /// The engine underneath, for flushing and checkpoints.
+    pub fn engine(&self) -> Arc<dyn Engine> {
+        self.engine.clone()
+    }
+
+    /// Everything unreadable below this floor is gone from the engine.
+    pub fn removed_up_to(&self, keyspace: KeyspaceId) -> Revision {
+        self.keyspaces.get(&keyspace).map_or(Revision::NONE, |keyspace| keyspace.versions.removed_below())
+    }
+
     /// The next piece of background removal behind a compaction floor, if any is left.
     pub fn next_removal(&self) -> Option<(KeyspaceId, RemovalScan)> {
         self.keyspaces.iter().find_map(|(id, keyspace)| Some((*id, keyspace.versions.next_removal()?)))

@@ -105,6 +105,7 @@ fn compaction_follows_the_rules_and_is_removed_in_the_background() {
         steps += 1;
     }
     assert!(steps > 1, "in steps");
+    assert_eq!(fixture.machine.removed_up_to(KeyspaceId::DEFAULT), floor);
     assert!(fixture.machine.live_bytes() < live_bytes / 4);
     fixture.reload();
     assert!(fixture.machine.next_removal().is_none());
