@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::{Alarm, AlarmKind, decode_batch, encode_batch};
+use crate::mvcc::RemovalLimits;
 use proptest::prelude::*;
 
 /// Few keys, so that they meet.
@@ -35,15 +36,16 @@ fn compare_any() -> impl Strategy<Value = Compare> {
 
 fn operation() -> impl Strategy<Value = Operation> {
     let value = prop_oneof![
-        3 => prop_oneof![Just("x"), Just("yy")].prop_map(|value| PutValue::Set(value.into())),
+        6 => prop_oneof![Just("x"), Just("yy")].prop_map(|value| PutValue::Set(value.into())),
         1 => Just(PutValue::Keep),
+
     ];
     let put_lease = prop_oneof![
-        4 => Just(PutLease::Set(LeaseId::NONE)),
-        2 => lease().prop_map(PutLease::Set),
+        8 => Just(PutLease::Set(LeaseId::NONE)),
+        3 => lease().prop_map(PutLease::Set),
         1 => Just(PutLease::Keep),
     ];
-    let at = prop_oneof![Just(ReadAt::Latest), (1i64..12).prop_map(|at| ReadAt::Revision(Revision::new(at)))];
+    let at = prop_oneof![3 => Just(ReadAt::Latest), 1 => (1i64..12).prop_map(|at| ReadAt::Revision(Revision::new(at)))];
     let leaf = prop_oneof![
         5 => (key(), value, put_lease).prop_map(|(key, value, lease)| {
             Operation::Put(Put { key, value, lease, want_previous: true })
@@ -55,28 +57,36 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn transaction_of(operation: BoxedStrategy<Operation>) -> impl Strategy<Value = Transaction> {
-    let branch = prop::collection::vec(operation, 0..3);
+    let branch = prop::collection::vec(operation, 1..4);
     (prop::collection::vec(compare_any(), 0..2), branch.clone(), branch)
         .prop_map(|(compares, success, failure)| Transaction { compares, success, failure })
 }
 
+/// Mostly writes that succeed: the rest must meet something.
 fn command() -> impl Strategy<Value = Command> {
+    let alarm = Alarm { member: 1, kind: AlarmKind::NoSpace };
+    let plain_put = (key(), any::<bool>()).prop_map(|(key, long)| {
+        let value = PutValue::Set(if long { "yy" } else { "x" }.into());
+        let put = Put { key, value, lease: PutLease::Set(LeaseId::NONE), want_previous: false };
+        Transaction { success: vec![Operation::Put(put)], ..Transaction::default() }
+    });
     prop_oneof![
-        10 => transaction_of(operation().boxed()).prop_map(Command::Transaction),
-        1 => (1i64..20).prop_map(|revision| Command::Compact { revision: Revision::new(revision) }),
-        2 => (lease(), 1i64..5).prop_map(|(id, ttl_s)| Command::LeaseGrant { id, ttl_s }),
-        1 => lease().prop_map(|id| Command::LeaseRevoke { id }),
-        1 => prop::collection::vec(lease(), 0..3).prop_map(|ids| Command::LeaseRenew { ids }),
-        1 => prop::collection::vec((lease(), 1u64..12), 0..3).prop_map(|leases| Command::LeaseExpire { leases }),
-        1 => Just(Command::AlarmActivate(Alarm { member: 1, kind: AlarmKind::NoSpace })),
-        2 => Just(Command::AlarmDeactivate(Alarm { member: 1, kind: AlarmKind::NoSpace })),
+        30 => plain_put.prop_map(Command::Transaction),
+        40 => transaction_of(operation().boxed()).prop_map(Command::Transaction),
+        4 => (1i64..20).prop_map(|revision| Command::Compact { revision: Revision::new(revision) }),
+        9 => (lease(), 1i64..5).prop_map(|(id, ttl_s)| Command::LeaseGrant { id, ttl_s }),
+        2 => lease().prop_map(|id| Command::LeaseRevoke { id }),
+        3 => prop::collection::vec(lease(), 0..3).prop_map(|ids| Command::LeaseRenew { ids }),
+        4 => prop::collection::vec((lease(), 1u64..12), 1..4).prop_map(|leases| Command::LeaseExpire { leases }),
+        1 => Just(Command::AlarmActivate(alarm)),
+        4 => Just(Command::AlarmDeactivate(alarm)),
     ]
 }
 
 fn log() -> impl Strategy<Value = Vec<Committed>> {
     let keyspace = prop_oneof![3 => Just(KeyspaceId::DEFAULT), 1 => Just(KeyspaceId::K8SD)];
-    let commands = prop::collection::vec((keyspace, command()), 0..4);
-    prop::collection::vec((commands, 0u64..3000), 1..20).prop_map(|entries| {
+    let commands = prop::collection::vec((keyspace, command()), 0..6);
+    prop::collection::vec((commands, 0u64..3000), 1..25).prop_map(|entries| {
         let entries = entries.into_iter().enumerate();
         entries.map(|(place, (commands, now_ms))| entry(place as u64 + 1, now_ms, commands)).collect()
     })
@@ -103,6 +113,18 @@ fn apply_in_pieces(
     }
     events.sort();
     (engine, machine, outcomes, events)
+}
+
+/// One step of background removal; says whether there was one to do.
+fn remove(machine: &mut StateMachine, max_records: usize) -> bool {
+    let Some((keyspace, scan)) = machine.next_removal() else { return false };
+    let limits = RemovalLimits { max_records, ..RemovalLimits::default() };
+    machine.apply_removal(keyspace, scan.run(limits).unwrap()).unwrap();
+    true
+}
+
+fn finish_removal(machine: &mut StateMachine) {
+    while remove(machine, 100) {}
 }
 
 fn described(events: &[(KeyspaceId, Vec<Arc<Event>>, Revision)]) -> Vec<String> {
@@ -173,6 +195,40 @@ proptest! {
         }
         // Replayed from the very beginning: what is applied already is skipped.
         machine.apply(&log).unwrap();
+        prop_assert_eq!(contents(&*engine), data);
+        prop_assert_eq!(memory(&mut machine), in_memory);
+    }
+
+    /// How far background removal has come never shows: not in what later entries do, and once it has
+    /// finished not in the engine either.
+    #[test]
+    fn removal_changes_nothing_but_the_space(
+        log in log(),
+        paces in prop::collection::vec((0usize..4, 1usize..5), 1..5),
+        flushes in any::<bool>(),
+    ) {
+        let (engine, mut machine, outcomes, _) = apply_in_pieces(&log, &[log.len()]);
+        finish_removal(&mut machine);
+        let (data, in_memory) = (contents(&*engine), memory(&mut machine));
+
+        let engine = Arc::new(SimEngine::new());
+        let mut machine = load(&engine);
+        let mut same_outcomes = Vec::new();
+        for (entry, (steps, max_records)) in log.iter().zip(paces.iter().cycle()) {
+            same_outcomes.extend(machine.apply(std::slice::from_ref(entry)).unwrap().outcomes);
+            for _ in 0..*steps {
+                remove(&mut machine, *max_records);
+            }
+        }
+        prop_assert_eq!(same_outcomes, outcomes);
+        if flushes {
+            engine.flush().unwrap();
+        }
+        remove(&mut machine, 1);
+        engine.crash();
+        let mut machine = load(&engine);
+        machine.apply(&log).unwrap();
+        finish_removal(&mut machine);
         prop_assert_eq!(contents(&*engine), data);
         prop_assert_eq!(memory(&mut machine), in_memory);
     }
