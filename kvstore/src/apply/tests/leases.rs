@@ -144,6 +144,7 @@ fn a_lease_that_was_renewed_in_between_stays() {
     let ttls_s = vec![Some(10), None, Some(10)];
     assert_eq!(renewed, Ok(Outcome::LeaseRenewed { ttls_s, revision: Revision::new(2) }));
     assert_eq!(fixture.expire(vec![(A, 1), (B, 2)]), 2, "what the leader saw before the renewal");
+    assert_eq!(fixture.expire(vec![(A, 5)]), 2, "an epoch that never was");
     assert_eq!(fixture.keys_of(A), ["a"]);
     assert_eq!(fixture.remaining_s(A), 10);
     fixture.reload();

@@ -226,6 +226,8 @@ fn previous_versions_come_on_demand() {
     assert_eq!(rows(2), []);
     assert_eq!(rows(3), [row("a", "3", (2, 3, 2, 0)), row("b", "4", (2, 3, 2, 0))]);
     assert_eq!(outcome.results[4], OperationOutcome::Delete { deleted: 1, previous: vec![] });
+    let outcome = fixture.run(vec![with_previous(put("a", "again"))]).unwrap();
+    assert_eq!(outcome.results, [OperationOutcome::Put { previous: None }], "a deleted key has none");
 }
 
 #[test]
