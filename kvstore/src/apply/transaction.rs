@@ -46,7 +46,8 @@ fn run(writer: &mut Writer<'_>, transaction: &Transaction, plan: &mut Plan) -> R
 
 fn run_put(writer: &mut Writer<'_>, put: &Put, plan: &mut Plan) -> Result<OperationOutcome> {
     let versions = &writer.keyspace.versions;
-    let previous = match versions.head(&put.key).filter(|entry| put.want_previous && entry.is_live()) {
+    let replaced = if put.want_previous { versions.head(&put.key) } else { None };
+    let previous = match replaced.filter(|entry| entry.is_live()) {
         Some(entry) => Some(versions.value_of(entry)?),
         None => None,
     };
