@@ -11,6 +11,14 @@
 //!
 //! Deliberately missing: transactions, comparators, merge operators and any notion of revisions.
 
+mod rocks;
+mod sim;
+#[cfg(test)]
+mod suite;
+
+pub use rocks::{RocksEngine, RocksOptions};
+pub use sim::SimEngine;
+
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -29,6 +37,11 @@ pub enum Family {
 impl Family {
     /// All of them.
     pub const ALL: [Family; 3] = [Family::Revisions, Family::Heads, Family::Meta];
+
+    /// Its place in [`Family::ALL`].
+    const fn position(self) -> usize {
+        self as usize
+    }
 }
 
 /// One change of a [`Batch`].

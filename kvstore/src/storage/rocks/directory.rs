@@ -1,0 +1,124 @@
+//! Whose directory it is: the `FORMAT` file, and errors that name the file.
+
+use super::EngineError;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Says that we made the directory, and in which version of the format.
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_PREFIX: &str = "holdfast storage ";
+/// The layout of families and options. Goes up when an older version could not read the directory.
+const FORMAT_VERSION: u32 = 1;
+/// Left behind by a crash while the `FORMAT` file was written.
+const FORMAT_DRAFT: &str = "FORMAT.new";
+
+/// Makes sure that `dir` exists and is ours to open. Changes nothing in a directory that is not.
+pub(super) fn prepare(dir: &Path) -> Result<(), EngineError> {
+    fs::create_dir_all(dir).map_err(|error| io_error(dir, "cannot make the directory", &error))?;
+    let file = dir.join(FORMAT_FILE);
+    match fs::read(&file) {
+        Ok(text) => check_format(&file, &text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(foreign) = names(dir)?.into_iter().find(|name| name != FORMAT_DRAFT) {
+                let reason = format!(
+                    "{}: not a storage directory of this store: it has no {FORMAT_FILE} file, but {}",
+                    dir.display(),
+                    foreign.display()
+                );
+                return Err(EngineError { message: reason, path: Some(dir.into()) });
+            }
+            sign(dir)?;
+            if let Some(parent) = dir.parent() {
+                sync_dir(parent)?;
+            }
+        }
+        Err(error) => return Err(io_error(&file, "cannot read", &error)),
+    }
+    check_not_gutted(dir)
+}
+
+/// Writes the `FORMAT` file, whole or not at all.
+pub(super) fn sign(dir: &Path) -> Result<(), EngineError> {
+    let draft = dir.join(FORMAT_DRAFT);
+    let write = || {
+        let mut file = File::create(&draft)?;
+        writeln!(file, "{FORMAT_PREFIX}{FORMAT_VERSION}")?;
+        file.sync_all()?;
+        fs::rename(&draft, dir.join(FORMAT_FILE))
+    };
+    write().map_err(|error| io_error(&draft, "cannot write", &error))?;
+    sync_dir(dir)
+}
+
+fn check_format(file: &Path, text: &[u8]) -> Result<(), EngineError> {
+    let refuse = |reason: String| {
+        Err(EngineError { message: format!("{}: {reason}", file.display()), path: Some(file.into()) })
+    };
+    let version = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.strip_prefix(FORMAT_PREFIX)?.strip_suffix('\n')?.parse::<u32>().ok());
+    match version {
+        Some(FORMAT_VERSION) => Ok(()),
+        Some(version) if version > FORMAT_VERSION => refuse(format!(
+            "the data has format {version}, this version reads up to {FORMAT_VERSION}; run a newer version"
+        )),
+        _ => refuse("not a storage directory of this store".into()),
+    }
+}
+
+/// RocksDB takes a directory without its `CURRENT` file for a new one and deletes the tables in it.
+fn check_not_gutted(dir: &Path) -> Result<(), EngineError> {
+    let names = names(dir)?;
+    let is_table = |name: &PathBuf| name.extension() == Some(OsStr::new("sst"));
+    if names.iter().any(|name| name == "CURRENT") || !names.iter().any(is_table) {
+        return Ok(());
+    }
+    let path = dir.join("CURRENT");
+    let message = format!("{}: damaged: the file is missing, but there are tables", path.display());
+    Err(EngineError { message, path: Some(path) })
+}
+
+/// The names in `dir`, in order.
+fn names(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    let list =
+        || fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().into())).collect::<io::Result<Vec<_>>>();
+    let mut names = list().map_err(|error| io_error(dir, "cannot list", &error))?;
+    names.sort();
+    Ok(names)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), EngineError> {
+    // The parent of a bare name is the empty path.
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    File::open(dir).and_then(|file| file.sync_all()).map_err(|error| io_error(dir, "cannot sync", &error))
+}
+
+fn io_error(path: &Path, what: &str, error: &io::Error) -> EngineError {
+    EngineError { message: format!("{}: {what}: {error}", path.display()), path: Some(path.into()) }
+}
+
+/// RocksDB's error with the file that its text names, if it lies in `dir`.
+pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
+    let text = error.into_string();
+    let path = named_file(dir, &text);
+    let is_lock = path.as_ref().is_some_and(|path| path.file_name() == Some(OsStr::new("LOCK")));
+    let message = if is_lock {
+        format!("{}: in use by another store: {text}", dir.display())
+    } else if path.is_some() {
+        text
+    } else {
+        format!("{}: {text}", dir.display())
+    };
+    EngineError { message, path }
+}
+
+pub(super) fn named_file(dir: &Path, text: &str) -> Option<PathBuf> {
+    let dir_text = dir.to_str()?;
+    let at = text.find(dir_text)?;
+    let name = text[at + dir_text.len()..].trim_start_matches('/');
+    let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).unwrap_or(name.len());
+    let name = name[..end].trim_end_matches('.');
+    (!name.is_empty()).then(|| dir.join(name))
+}
