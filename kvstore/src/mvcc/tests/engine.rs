@@ -1,44 +1,54 @@
-//! An engine that counts what is read, and lets a test step in before a read.
+//! The simulated engine, with counts of what is read, and a way to step in before a read.
 
-use crate::storage::{Batch, Change, Engine, EngineError, Family, Visitor};
+use crate::storage::{Batch, Engine, EngineError, Family, SimEngine, Visitor};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-type Map = BTreeMap<(Family, Bytes), Bytes>;
+type Hook = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
-pub(crate) struct ProbeEngine {
-    written: Mutex<Map>,
-    flushed: Mutex<Map>,
-    pub(crate) point_reads: AtomicUsize,
-    pub(crate) scanned: AtomicUsize,
-    before_read: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+pub(super) struct ProbeEngine {
+    inner: SimEngine,
+    pub(super) point_reads: AtomicUsize,
+    pub(super) scanned: AtomicUsize,
+    before_read: Mutex<Option<Hook>>,
 }
 
 impl ProbeEngine {
     /// Forgets what was not flushed.
-    pub(crate) fn crash(&self) {
-        *self.written.lock() = self.flushed.lock().clone();
+    pub(super) fn crash(&self) {
+        self.inner.crash();
     }
+
     /// Runs once, before the next read of any kind.
-    pub(crate) fn before_next_read(&self, hook: impl FnOnce() + Send + 'static) {
+    pub(super) fn before_next_read(&self, hook: impl FnOnce() + Send + 'static) {
         *self.before_read.lock() = Some(Box::new(hook));
     }
-    pub(crate) fn keys(&self, family: Family) -> Vec<Bytes> {
-        self.written.lock().keys().filter(|(of, _)| *of == family).map(|(_, key)| key.clone()).collect()
+
+    pub(super) fn keys(&self, family: Family) -> Vec<Bytes> {
+        let mut keys = Vec::new();
+        let mut visit = |key: &[u8], _: &[u8]| {
+            keys.push(Bytes::copy_from_slice(key));
+            ControlFlow::Continue(())
+        };
+        self.inner.scan(family, &[], &[], false, &mut visit).unwrap();
+        keys
     }
+
     /// Removes or overwrites one key behind everybody's back.
-    pub(crate) fn tamper(&self, family: Family, key: &[u8], value: Option<Bytes>) {
-        let key = (family, Bytes::copy_from_slice(key));
+    pub(super) fn tamper(&self, family: Family, key: &[u8], value: Option<Bytes>) {
+        let mut batch = Batch::default();
+        let key = Bytes::copy_from_slice(key);
         match value {
-            Some(value) => drop(self.written.lock().insert(key, value)),
-            None => drop(self.written.lock().remove(&key)),
+            Some(value) => batch.put(family, key, value),
+            None => batch.delete(family, key),
         }
+        self.inner.write(batch).unwrap();
     }
+
     fn step_in(&self) {
         let hook = self.before_read.lock().take();
         if let Some(hook) = hook {
@@ -49,54 +59,40 @@ impl ProbeEngine {
 
 impl Engine for ProbeEngine {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.multi_get(family, &[Bytes::copy_from_slice(key)])?.pop().flatten())
+        self.step_in();
+        self.point_reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(family, key)
     }
     fn multi_get(&self, family: Family, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, EngineError> {
         self.step_in();
         self.point_reads.fetch_add(keys.len(), Ordering::Relaxed);
-        let map = self.written.lock();
-        Ok(keys.iter().map(|key| map.get(&(family, key.clone())).cloned()).collect())
+        self.inner.multi_get(family, keys)
     }
     fn scan(
         &self,
         family: Family,
         from: &[u8],
         to: &[u8],
-        _cache: bool,
+        cache: bool,
         visit: Visitor<'_>,
     ) -> Result<(), EngineError> {
         self.step_in();
-        let snapshot = self.written.lock().clone();
-        let start = Bound::Included((family, Bytes::copy_from_slice(from)));
-        for ((of, key), value) in snapshot.range((start, Bound::Unbounded)) {
-            if *of != family || (!to.is_empty() && &key[..] >= to) {
-                break;
-            }
+        let mut counting = |key: &[u8], value: &[u8]| {
             self.scanned.fetch_add(1, Ordering::Relaxed);
-            if visit(key, value) == ControlFlow::Break(()) {
-                break;
-            }
-        }
-        Ok(())
+            visit(key, value)
+        };
+        self.inner.scan(family, from, to, cache, &mut counting)
     }
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
-        let mut map = self.written.lock();
-        for change in batch.changes {
-            match change {
-                Change::Put { family, key, value } => drop(map.insert((family, key), value)),
-                Change::Delete { family, key } => drop(map.remove(&(family, key))),
-            }
-        }
-        Ok(())
+        self.inner.write(batch)
     }
     fn flush(&self) -> Result<(), EngineError> {
-        *self.flushed.lock() = self.written.lock().clone();
-        Ok(())
+        self.inner.flush()
     }
-    fn checkpoint(&self, _target: &Path) -> Result<(), EngineError> {
-        Ok(())
+    fn checkpoint(&self, target: &Path) -> Result<(), EngineError> {
+        self.inner.checkpoint(target)
     }
     fn disk_bytes(&self) -> u64 {
-        0
+        self.inner.disk_bytes()
     }
 }

@@ -5,6 +5,7 @@ mod engine;
 mod model;
 mod oracle;
 mod reads;
+mod threads;
 mod watching;
 
 use super::*;
@@ -15,46 +16,46 @@ use engine::ProbeEngine;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-pub(super) fn rev(raw: i64) -> Revision {
+fn rev(raw: i64) -> Revision {
     Revision::new(raw)
 }
 
-pub(super) fn version(revision: i64, sub: u32) -> VersionId {
+fn version(revision: i64, sub: u32) -> VersionId {
     VersionId::new(Revision::new(revision), SubRevision::new(sub))
 }
 
 /// One change of a revision.
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+enum Change {
     Put { key: Vec<u8>, value: Vec<u8>, lease: i64 },
     Delete { key: Vec<u8> },
 }
 
-pub(super) fn put(key: &str, value: &str) -> Change {
+fn put(key: &str, value: &str) -> Change {
     Change::Put { key: key.into(), value: value.into(), lease: 0 }
 }
 
-pub(super) fn delete(key: &str) -> Change {
+fn delete(key: &str) -> Change {
     Change::Delete { key: key.into() }
 }
 
 /// A keyspace as `apply` drives it.
-pub(super) struct Keyspace {
-    pub(super) engine: Arc<ProbeEngine>,
-    pub(super) versions: Versions,
-    pub(super) batch: Batch,
+struct Keyspace {
+    engine: Arc<ProbeEngine>,
+    versions: Versions,
+    batch: Batch,
     cache_bytes: usize,
 }
 
 impl Keyspace {
-    pub(super) fn new(cache_bytes: usize) -> Self {
+    fn new(cache_bytes: usize) -> Self {
         let engine = Arc::new(ProbeEngine::default());
         let versions = load(&engine, cache_bytes).unwrap();
         Self { engine, versions, batch: Batch::default(), cache_bytes }
     }
 
     /// Executes the changes as one revision, unpublished. Returns the events.
-    pub(super) fn execute(&mut self, changes: &[Change]) -> Vec<Arc<Event>> {
+    fn execute(&mut self, changes: &[Change]) -> Vec<Arc<Event>> {
         let revision = self.versions.revision().next();
         let mut events: Vec<Arc<Event>> = Vec::new();
         for change in changes {
@@ -73,26 +74,26 @@ impl Keyspace {
         events
     }
 
-    pub(super) fn publish(&mut self) {
+    fn publish(&mut self) {
         self.engine.write(std::mem::take(&mut self.batch)).unwrap();
         self.versions.publish();
     }
 
     /// Executes the changes as one revision and publishes it.
-    pub(super) fn commit(&mut self, changes: &[Change]) -> Vec<Arc<Event>> {
+    fn commit(&mut self, changes: &[Change]) -> Vec<Arc<Event>> {
         let events = self.execute(changes);
         self.publish();
         events
     }
 
-    pub(super) fn compact(&mut self, to: i64) -> Result<()> {
+    fn compact(&mut self, to: i64) -> Result<()> {
         self.versions.compact(rev(to), &mut self.batch)?;
         self.publish();
         Ok(())
     }
 
     /// One step of removal; `None` when there is nothing to remove.
-    pub(super) fn remove(&mut self, max_records: usize) -> Option<RemovalProgress> {
+    fn remove(&mut self, max_records: usize) -> Option<RemovalProgress> {
         let scan = self.versions.next_removal()?;
         let removal = scan.run(RemovalLimits { max_records, max_bytes: usize::MAX }).unwrap();
         let progress = self.versions.apply_removal(removal, &mut self.batch).unwrap();
@@ -100,21 +101,21 @@ impl Keyspace {
         Some(progress)
     }
 
-    pub(super) fn remove_all(&mut self) {
+    fn remove_all(&mut self) {
         while self.remove(3).is_some() {}
     }
 
     /// Opens the keyspace anew from what the engine has.
-    pub(super) fn reload(&mut self) {
+    fn reload(&mut self) {
         self.batch = Batch::default();
         self.versions = load(&self.engine, self.cache_bytes).unwrap();
     }
 
-    pub(super) fn reader(&self) -> Reader {
+    fn reader(&self) -> Reader {
         self.versions.reader()
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<KeyValue> {
+    fn get(&self, key: &str) -> Option<KeyValue> {
         let query = RangeQuery::new(KeyRange::single(key.to_owned()));
         self.reader().range(&query).unwrap().0.kvs.pop()
     }
@@ -124,16 +125,16 @@ fn load(engine: &Arc<ProbeEngine>, cache_bytes: usize) -> Result<Versions> {
     Versions::load(KeyspaceId::DEFAULT, engine.clone(), ValueCache::new(cache_bytes))
 }
 
-pub(super) fn all_at(at: i64) -> RangeQuery {
+fn all_at(at: i64) -> RangeQuery {
     RangeQuery { at: ReadAt::Revision(rev(at)), ..RangeQuery::new(KeyRange::all()) }
 }
 
-pub(super) fn keys_of(kvs: &[KeyValue]) -> Vec<String> {
+fn keys_of(kvs: &[KeyValue]) -> Vec<String> {
     kvs.iter().map(|kv| String::from_utf8_lossy(kv.key()).into_owned()).collect()
 }
 
 /// All events of `from..=to`, read in pages of `budget_bytes`.
-pub(super) fn history(reader: &Reader, from: i64, to: i64, budget_bytes: usize) -> Result<Vec<Arc<Event>>> {
+fn history(reader: &Reader, from: i64, to: i64, budget_bytes: usize) -> Result<Vec<Arc<Event>>> {
     let mut events = Vec::new();
     let mut next = rev(from);
     let last = rev(to).min(reader.revision());
