@@ -1,26 +1,41 @@
-//! The simulated engine, with counts of what is read, and a way to step in before a read.
+//! An engine, the simulated one as a rule, with counts of what is read, and a way to step in before a read.
 
-use crate::storage::{Batch, Engine, EngineError, Family, SimEngine, Visitor};
+use crate::storage::{Batch, Engine, EngineError, Family, RocksEngine, RocksOptions, SimEngine, Visitor};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-#[derive(Default)]
 pub(super) struct ProbeEngine {
-    inner: SimEngine,
+    inner: Arc<dyn Engine>,
+    sim: Option<Arc<SimEngine>>,
     pub(super) point_reads: AtomicUsize,
     pub(super) scanned: AtomicUsize,
     before_read: Mutex<Option<Hook>>,
 }
 
 impl ProbeEngine {
-    /// Forgets what was not flushed.
+    pub(super) fn sim() -> Self {
+        let sim = Arc::new(SimEngine::new());
+        Self { sim: Some(sim.clone()), ..Self::over(sim) }
+    }
+
+    pub(super) fn rocks(dir: &Path) -> Self {
+        Self::over(Arc::new(RocksEngine::open(dir, &RocksOptions::default()).unwrap()))
+    }
+
+    fn over(inner: Arc<dyn Engine>) -> Self {
+        let (point_reads, scanned) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner, sim: None, point_reads, scanned, before_read: Mutex::new(None) }
+    }
+
+    /// Forgets what was not flushed. Only the simulated engine can.
     pub(super) fn crash(&self) {
-        self.inner.crash();
+        self.sim.as_ref().unwrap().crash();
     }
 
     /// Runs once, before the next read of any kind.

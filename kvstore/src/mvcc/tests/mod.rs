@@ -49,7 +49,11 @@ struct Keyspace {
 
 impl Keyspace {
     fn new(cache_bytes: usize) -> Self {
-        let engine = Arc::new(ProbeEngine::default());
+        Self::on(ProbeEngine::sim(), cache_bytes)
+    }
+
+    fn on(engine: ProbeEngine, cache_bytes: usize) -> Self {
+        let engine = Arc::new(engine);
         let versions = load(&engine, cache_bytes).unwrap();
         Self { engine, versions, batch: Batch::default(), cache_bytes }
     }

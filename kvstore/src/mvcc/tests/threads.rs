@@ -119,7 +119,16 @@ fn wait_for_the_others(laps: &AtomicUsize) {
 
 #[test]
 fn readers_see_whole_revisions_while_everything_moves() {
-    let mut keyspace = Keyspace::new(6000);
+    readers_and_a_writer(Keyspace::new(6000));
+}
+
+#[test]
+fn readers_see_whole_revisions_on_rocksdb() {
+    let dir = tempfile::tempdir().unwrap();
+    readers_and_a_writer(Keyspace::on(ProbeEngine::rocks(&dir.path().join("state")), 6000));
+}
+
+fn readers_and_a_writer(mut keyspace: Keyspace) {
     write(&mut keyspace, 0);
     keyspace.publish();
     let (stop, overtaken) = (AtomicBool::new(false), AtomicUsize::new(0));
