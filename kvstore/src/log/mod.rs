@@ -55,8 +55,7 @@ pub use format::FORMAT_VERSION;
 pub use segment::{PreparedSegment, SegmentJob};
 pub use writer::Log;
 
-use crate::types::{LogIndex, NodeId, Term};
-use bytes::Bytes;
+pub use crate::types::{EntryKind, HardState, LogEntry};
 use std::path::PathBuf;
 
 /// Where the log lives and how it is cut.
@@ -84,41 +83,6 @@ impl LogConfig {
             spare_segments: Self::DEFAULT_SPARE_SEGMENTS,
         }
     }
-}
-
-/// What raft must remember beside its entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HardState {
-    /// The newest term this node has seen.
-    pub term: Term,
-    /// Whom it voted for in that term; 0 is nobody.
-    pub vote: NodeId,
-    /// The highest index known to be committed.
-    pub commit: LogIndex,
-}
-
-/// What an entry's data means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EntryKind {
-    /// A command for the state machine, or the empty entry of a new leader.
-    Normal,
-    /// A membership change of one step.
-    ConfChange,
-    /// A membership change of the second form.
-    ConfChangeV2,
-}
-
-/// One entry of the raft log. Cloning shares the data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// Its place; consecutive from 1.
-    pub index: LogIndex,
-    /// The term of the leader that proposed it.
-    pub term: Term,
-    /// What the data means.
-    pub kind: EntryKind,
-    /// The command or the membership change.
-    pub data: Bytes,
 }
 
 /// What [`Log::open`] found.
