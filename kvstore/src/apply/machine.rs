@@ -172,11 +172,6 @@ impl StateMachine {
         self.keyspaces.get(&keyspace).map_or(Revision::NONE, |keyspace| keyspace.versions.removed_below())
     }
 
-    /// Everything unreadable below this floor of `keyspace` is physically gone.
-    pub fn removed_below(&self, keyspace: KeyspaceId) -> Revision {
-        self.keyspaces.get(&keyspace).map_or(Revision::NONE, |keyspace| keyspace.versions.removed_below())
-    }
-
     /// The next piece of background removal behind a compaction floor, if any is left.
     pub fn next_removal(&self) -> Option<(KeyspaceId, RemovalScan)> {
         self.keyspaces.iter().find_map(|(id, keyspace)| Some((*id, keyspace.versions.next_removal()?)))

@@ -187,7 +187,7 @@ impl Core {
         let mut at = 0;
         while at < self.policy.removal_waits.len() {
             let wait = &self.policy.removal_waits[at];
-            if machine.removed_below(wait.keyspace) >= wait.floor {
+            if machine.removed_up_to(wait.keyspace) >= wait.floor {
                 let wait = self.policy.removal_waits.swap_remove(at);
                 wait.slot.complete(Ok(()), &mut self.wakes);
             } else {
