@@ -44,7 +44,7 @@ pub fn query(request: RangeRequest) -> Result<(RangeQuery, Shape), Status> {
     }
     let filter = filter(&request);
     let limit = u64::try_from(request.limit).unwrap_or(0);
-    let (sort, sort_late) = order_of(&request, limit, filter.is_none())?;
+    let Order { sort, sort_late } = order_of(&request, limit, filter.is_none())?;
     let projection = match (request.count_only, request.keys_only) {
         (true, _) => Projection::CountOnly,
         (false, true) => Projection::KeysOnly,
@@ -68,14 +68,15 @@ pub fn read_at(revision: i64) -> ReadAt {
 }
 
 /// How the store is to sort, and what is to be sorted afterwards.
-///
+#[derive(Default)]
+struct Order {
+    sort: Option<Sort>,
+    sort_late: Option<(SortTarget, u64)>,
+}
+
 /// etcd takes "by something else than the key, in no order" for ascending only after it has cut the result to
 /// the limit in key order. With a filter it cuts last, as it always should.
-fn order_of(
-    request: &RangeRequest,
-    limit: u64,
-    unfiltered: bool,
-) -> Result<(Option<Sort>, Option<(SortTarget, u64)>), Status> {
+fn order_of(request: &RangeRequest, limit: u64, unfiltered: bool) -> Result<Order, Status> {
     let invalid = |_| Status::from(status::INVALID_SORT);
     let order = WireOrder::try_from(request.sort_order).map_err(invalid)?;
     let target = match WireTarget::try_from(request.sort_target).map_err(invalid)? {
@@ -85,13 +86,14 @@ fn order_of(
         WireTarget::Mod => SortTarget::ModRevision,
         WireTarget::Value => SortTarget::Value,
     };
+    let sorted = |order| Order { sort: Some(Sort { target, order }), sort_late: None };
     Ok(match (target, order) {
-        (SortTarget::Key, WireOrder::None | WireOrder::Ascend) => (None, None),
-        (_, WireOrder::None) if limit > 0 && unfiltered => (None, Some((target, limit))),
-        (_, WireOrder::None | WireOrder::Ascend) => {
-            (Some(Sort { target, order: SortOrder::Ascending }), None)
+        (SortTarget::Key, WireOrder::None | WireOrder::Ascend) => Order::default(),
+        (_, WireOrder::None) if limit > 0 && unfiltered => {
+            Order { sort: None, sort_late: Some((target, limit)) }
         }
-        (_, WireOrder::Descend) => (Some(Sort { target, order: SortOrder::Descending }), None),
+        (_, WireOrder::None | WireOrder::Ascend) => sorted(SortOrder::Ascending),
+        (_, WireOrder::Descend) => sorted(SortOrder::Descending),
     })
 }
 

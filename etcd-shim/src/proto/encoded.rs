@@ -178,9 +178,7 @@ mod tests {
             header: None,
             succeeded: true,
             responses: vec![
-                server::ResponseOp {
-                    response: Some(server::response_op::Response::ResponseRange(range.clone())),
-                },
+                server::ResponseOp { response: Some(server::response_op::Response::ResponseRange(range)) },
                 server::ResponseOp {
                     response: Some(server::response_op::Response::ResponsePut(server::PutResponse {
                         header: None,
