@@ -10,7 +10,8 @@ use crate::proto::etcdserverpb::{
 };
 use bytes::Bytes;
 use kvstore::command::{
-    Compare, CompareResult, CompareTarget, Operation, OperationOutcome, Transaction, TransactionOutcome,
+    Compare, CompareResult, CompareTarget, Operation, OperationOutcome, ReadAt, Transaction,
+    TransactionOutcome,
 };
 use kvstore::{LeaseId, Revision};
 use tonic::Status;
@@ -74,7 +75,12 @@ fn operations(
     for (at, op) in ops.into_iter().enumerate() {
         out.push(match op.request {
             Some(Request::RequestRange(request)) => {
-                let (query, shape) = range::query(request)?;
+                let revision = request.revision;
+                let (mut query, shape) = range::query(request)?;
+                if revision < 0 {
+                    // "The newest" elsewhere; in a transaction etcd takes it for one that is gone.
+                    query.at = ReadAt::Revision(Revision::new(revision));
+                }
                 if !shape.is_plain() {
                     shapes.push((at, Shape::Range(shape)));
                 }

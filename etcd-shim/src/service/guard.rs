@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::leader::requires_leader;
+use super::unknown::Methods;
 use crate::convert::status;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
@@ -24,12 +25,13 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>
 #[derive(Clone)]
 pub struct Guarded<S> {
     inner: S,
+    methods: Methods,
     shared: Arc<Shared>,
 }
 
-impl<S> Guarded<S> {
+impl<S: NamedService> Guarded<S> {
     pub fn new(inner: S, shared: &Arc<Shared>) -> Self {
-        Self { inner, shared: Arc::clone(shared) }
+        Self { inner, methods: Methods::of(S::NAME), shared: Arc::clone(shared) }
     }
 }
 
@@ -55,7 +57,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Answer {
-        if let Err(status) = check(request.headers(), &self.shared) {
+        let checked = self.methods.check(request.uri().path());
+        if let Err(status) = checked.and_then(|()| check(request.headers(), &self.shared)) {
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         let limit_bytes = self.shared.settings.max_message_bytes() as u64;

@@ -9,7 +9,7 @@ use super::lease::LeaseService;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
 use super::watch::WatchService;
-use super::{Services, Shared};
+use super::{Services, Shared, unknown};
 use crate::proto::DESCRIPTORS;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
@@ -67,7 +67,8 @@ impl Services {
         // The descriptors were compiled with this binary; a test builds them.
         routes.add_service(reflection().build_v1().expect("compiled descriptors are valid"));
         routes.add_service(reflection().build_v1alpha().expect("compiled descriptors are valid"));
-        (routes.routes().prepare(), health)
+        let router = routes.routes().prepare().into_axum_router().fallback(unknown::fallback);
+        (Routes::from(router), health)
     }
 }
 

@@ -109,3 +109,24 @@ async fn health_knows_every_service() {
     assert_eq!(fault(health.check(unknown).await).0, Code::NotFound);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn unknown_methods_and_services_are_named() {
+    let server = Server::start();
+    let call = async |path: &'static str| {
+        let mut grpc = tonic::client::Grpc::new(server.routes.clone());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<pb::RangeRequest, pb::RangeResponse>::new();
+        let request = Request::new(pb::RangeRequest::default());
+        fault(grpc.unary(request, http::uri::PathAndQuery::from_static(path), codec).await)
+    };
+    assert_eq!(
+        call("/etcdserverpb.KV/Nope").await,
+        (Code::Unimplemented, "unknown method Nope for service etcdserverpb.KV".into())
+    );
+    assert_eq!(
+        call("/etcdserverpb.Nope/Nope").await,
+        (Code::Unimplemented, "unknown service etcdserverpb.Nope".into())
+    );
+    server.stop().await;
+}
