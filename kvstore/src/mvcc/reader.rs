@@ -1,0 +1,175 @@
+//! Reading what is published: readers, and the snapshots they take. Nothing here blocks the writer.
+
+use super::cache::ValueCache;
+use super::entry::Entry;
+use super::index::Root;
+use super::records::Records;
+use super::select::rest_of;
+use super::view::View;
+use crate::command::{Projection, RangeQuery, RangeResult, ReadAt};
+use crate::storage::Engine;
+use crate::types::{Error, KeyRange, KeyValue, KeyspaceId, Result, Revision, VersionId};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+/// How often a read of the latest data begins again because compaction removed a version under it. Each
+/// attempt needs a newer compaction to fail, so that more than one is rare already.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What readers may see; replaced as one, so that a root never meets another root's revision or floor.
+pub(super) struct Published {
+    pub(super) root: Root,
+    pub(super) revision: Revision,
+    /// `None`: nothing was ever compacted (not even to revision 0).
+    pub(super) floor: Option<Revision>,
+}
+
+/// What the writer and all readers of one keyspace share.
+pub(super) struct Shared {
+    pub(super) keyspace: KeyspaceId,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) cache: Arc<ValueCache>,
+    pub(super) published: ArcSwap<Published>,
+}
+
+impl Shared {
+    pub(super) fn floor(&self) -> Revision {
+        self.published.load().floor.unwrap_or(Revision::NONE)
+    }
+    /// The records as readers may see them.
+    pub(super) fn records(&self) -> Records<'_> {
+        Records { engine: &*self.engine, keyspace: self.keyspace, unwritten: &[] }
+    }
+}
+
+/// Reads one keyspace from any thread. Cloning is cheap.
+#[derive(Clone)]
+pub struct Reader {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Reader {
+    /// The newest published revision.
+    pub fn revision(&self) -> Revision {
+        self.shared.published.load().revision
+    }
+
+    /// The oldest readable revision; [`Revision::NONE`] when nothing was compacted.
+    pub fn floor(&self) -> Revision {
+        self.shared.floor()
+    }
+
+    /// The keyspace as it is published now. Holding it keeps old index nodes in memory, nothing else.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { published: self.shared.published.load_full(), shared: self.shared.clone() }
+    }
+
+    /// Executes `query`; gives also the revision of the snapshot it was executed on.
+    pub fn range(&self, query: &RangeQuery) -> Result<(RangeResult, Revision)> {
+        let mut attempts = 1;
+        loop {
+            let snapshot = self.snapshot();
+            match snapshot.range(query) {
+                Err(Error::Compacted { .. }) if query.at == ReadAt::Latest && attempts < ATTEMPTS_MAX => {
+                    attempts += 1;
+                }
+                result => return Ok((result?, snapshot.revision())),
+            }
+        }
+    }
+
+    /// The value of `entry` if it is in memory.
+    pub(super) fn cached(&self, entry: &Entry) -> Option<KeyValue> {
+        self.shared.cache.get(entry)
+    }
+
+    /// The version `id`, which was its key's newest at revision `at`; `None` when compaction has passed `at`.
+    pub(super) fn version(&self, id: VersionId, at: Revision) -> Result<Option<KeyValue>> {
+        match self.shared.records().get(id)? {
+            Some(record) => Ok(Some(record.kv)),
+            None if self.floor() > at => Ok(None),
+            None => Err(super::records::missing_record(id)),
+        }
+    }
+}
+
+/// The keyspace at one published revision.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub(super) shared: Arc<Shared>,
+    pub(super) published: Arc<Published>,
+}
+
+/// Where a [`Snapshot::page`] ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimits {
+    /// At most so many keys.
+    pub max_keys: usize,
+    /// No further key once keys and values have so many bytes; one key is always taken.
+    pub max_bytes: usize,
+}
+
+/// A part of a range, in key order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// The keys found.
+    pub kvs: Vec<KeyValue>,
+    /// Whether the range goes on; ask for the next page with the last key of this one.
+    pub more: bool,
+}
+
+impl Snapshot {
+    /// The revision it shows.
+    pub fn revision(&self) -> Revision {
+        self.published.revision
+    }
+
+    /// The oldest revision that could be read when it was taken.
+    pub fn floor(&self) -> Revision {
+        self.published.floor.unwrap_or(Revision::NONE)
+    }
+
+    /// Executes `query`. Fails with [`Error::Compacted`] when compaction has removed what it needs, also
+    /// for the latest data of a snapshot that has grown old.
+    pub fn range(&self, query: &RangeQuery) -> Result<RangeResult> {
+        self.view().range(query)
+    }
+
+    /// How many keys of `range` live at `at`.
+    pub fn count(&self, range: &KeyRange, at: ReadAt) -> Result<u64> {
+        let view = self.view();
+        view.count(range, view.read_at(at)?)
+    }
+
+    /// One page of `range` at revision `at`, from behind the key `after` on. Fails with
+    /// [`Error::Compacted`] as soon as compaction has passed `at`, so that a walk over many pages tells the
+    /// same as a read of that revision would.
+    pub fn page(
+        &self,
+        range: &KeyRange,
+        after: Option<&[u8]>,
+        at: ReadAt,
+        limits: PageLimits,
+        projection: Projection,
+    ) -> Result<Page> {
+        let view = self.view();
+        let at = view.read_at(ReadAt::Revision(view.read_at(at)?))?;
+        let Some(rest) = rest_of(range, after) else {
+            return Ok(Page { kvs: Vec::new(), more: false });
+        };
+        let max_keys = limits.max_keys.max(1);
+        let (found, more) = view.collect(&rest, at, max_keys, limits.max_bytes.max(1))?;
+        Ok(Page { kvs: view.materialize(found, projection, at)?, more })
+    }
+
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            root: &self.published.root,
+            revision: self.revision(),
+            floor: self.floor(),
+            records: self.shared.records(),
+            cache: &self.shared.cache,
+            overtaken_by: Some(&self.shared),
+        }
+    }
+}
