@@ -270,6 +270,7 @@ mod tests {
         assert_eq!(check(vec![nested(vec![put("a")], vec![put("a")]), put("b")]), Ok(()));
         assert_eq!(check(vec![delete_one("a"), nested(vec![put("a")], vec![])]), DUPLICATE);
         assert_eq!(check(vec![nested(vec![delete_one("a")], vec![]), put("a")]), DUPLICATE);
+        assert_eq!(check(vec![nested(vec![], vec![delete_one("a")]), put("a")]), DUPLICATE);
         assert_eq!(check(vec![nested(vec![put("a"), put("a")], vec![])]), DUPLICATE, "inside");
         let twice = nested(vec![nested(vec![put("a")], vec![])], vec![]);
         assert_eq!(check(vec![twice, put("a")]), DUPLICATE, "two levels down");

@@ -64,7 +64,8 @@ impl Reader {
                 walk.started = true;
             }
             if id.revision != walk.last {
-                if walk.ended || walk.spent_bytes >= budget_bytes {
+                let is_first = walk.last == Revision::NONE;
+                if !is_first && (walk.ended || walk.spent_bytes >= budget_bytes) {
                     next = id.revision;
                     return Ok(ControlFlow::Break(()));
                 }

@@ -59,3 +59,6 @@ const RECORD_FRAME_BYTES: usize = 48;
 pub const fn live_bytes_of(key_len: usize, value_len: usize) -> u64 {
     key_len as u64 + value_len as u64 + VERSION_OVERHEAD_BYTES
 }
+
+#[cfg(test)]
+mod tests;

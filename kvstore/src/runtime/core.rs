@@ -7,7 +7,7 @@ use crate::apply::{Applied, Committed, StateMachine};
 use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
 use crate::consensus::{Effects, Input, Node, ProposeRefused, Role};
 use crate::log::Log;
-use crate::propose::{Submission, WakeList, Waiters, split_into_batches};
+use crate::propose::{Submission, Waiters, WakeList, split_into_batches};
 use crate::read::ReadBarriers;
 use crate::types::{EntryKind, Error, KeyspaceId, LogEntry, LogIndex, RequestId, Result};
 use crate::watch::Hub;
@@ -94,7 +94,9 @@ impl Core {
         for note in work.notes {
             match note {
                 Note::Job(done) => self.job_done(done)?,
-                Note::DiskSpace { free_bytes, total_bytes } => self.policy.disk_space(free_bytes, total_bytes),
+                Note::DiskSpace { free_bytes, total_bytes } => {
+                    self.policy.disk_space(free_bytes, total_bytes)
+                }
             }
         }
         self.policy.removal_waits.extend(work.removals);

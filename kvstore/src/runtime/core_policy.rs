@@ -88,7 +88,8 @@ impl Core {
             let count: usize = expired.iter().map(|(_, leases)| leases.len()).sum();
             if count > 0 {
                 Metrics::add(&self.shared.metrics.leases_expired, count as u64);
-                let own = expired.into_iter().map(|(ks, leases)| Self::own(ks, Command::LeaseExpire { leases }));
+                let own =
+                    expired.into_iter().map(|(ks, leases)| Self::own(ks, Command::LeaseExpire { leases }));
                 let own: Vec<Submission> = own.collect();
                 self.policy.expire_request =
                     Some(RequestId::new(self.next_request.get() + own.len() as u64 - 1));
@@ -146,7 +147,8 @@ impl Core {
                 admitted.push(submission);
             } else if let Some((slot, _permit)) = submission.waiter.take() {
                 Metrics::add(&self.shared.metrics.commands_refused, 1);
-                let reason = if self.policy.disk_is_low { "the disk is nearly full" } else { "the quota is reached" };
+                let reason =
+                    if self.policy.disk_is_low { "the disk is nearly full" } else { "the quota is reached" };
                 slot.complete(Err(Error::NoSpace(reason.into())), &mut self.wakes);
                 self.policy.quota_refused = true;
             } else {
@@ -213,7 +215,7 @@ impl Core {
             JobDone::Removal { keyspace, result } => {
                 self.policy.removal_running = false;
                 let progress = self.machine.apply_removal(keyspace, result?)?;
-                Metrics::add(&self.shared.metrics.versions_removed, progress.removed);
+                Metrics::add(&self.shared.metrics.versions_removed, progress.removed_versions as u64);
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{Mailbox, Note};
 use crate::log::{PreparedSegment, SegmentJob};
-use crate::mvcc::{Removal, RemovalScan};
+use crate::mvcc::{Removal, RemovalLimits, RemovalScan};
 use crate::storage::Engine;
 use crate::types::{Error, KeyspaceId, LogIndex, Result};
 use parking_lot::{Condvar, Mutex};
@@ -34,7 +34,9 @@ impl Job {
                 let result = engine.flush().map_err(|error| Error::Poisoned(error.to_string()));
                 JobDone::Flush { result, up_to }
             }
-            Job::Removal { keyspace, scan } => JobDone::Removal { keyspace, result: scan.run() },
+            Job::Removal { keyspace, scan } => {
+                JobDone::Removal { keyspace, result: scan.run(RemovalLimits::default()) }
+            }
         }
     }
 }

@@ -39,5 +39,5 @@ pub use driver::{CoreFuture, Placement};
 pub(crate) use driver::{Threads, spawn_core_thread, spawn_helpers};
 pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};
 pub(crate) use maintenance::{Job, JobQueue};
-pub use metrics::{HistogramSnapshot, MetricsSnapshot};
 pub(crate) use metrics::Metrics;
+pub use metrics::{HistogramSnapshot, MetricsSnapshot};

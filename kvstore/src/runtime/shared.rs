@@ -1,7 +1,7 @@
 //! What the core publishes for everybody: small facts, read without asking it.
 
 use super::{Mailbox, Metrics};
-use crate::command::{Alarm, AlarmKind};
+use crate::command::Alarm;
 use crate::consensus::Role;
 use crate::propose::{Admission, Slot, Ticket, WakeList, ticket};
 use crate::types::{Error, LogIndex, NodeId, Term};
@@ -80,10 +80,6 @@ impl Shared {
         self.alarms.lock().iter().copied().collect()
     }
 
-    pub(crate) fn has_alarm(&self, kind: AlarmKind) -> bool {
-        self.alarms.lock().iter().any(|alarm| alarm.kind == kind)
-    }
-
     pub(crate) fn term(&self) -> Term {
         Term::new(self.term.load(Ordering::Relaxed))
     }
@@ -118,10 +114,6 @@ impl Failure {
         }
         drop(state);
         wakes.wake();
-    }
-
-    pub(crate) fn get(&self) -> Option<Error> {
-        self.state.lock().0.clone()
     }
 
     /// A ticket that is answered when the store ends.

@@ -24,8 +24,6 @@ pub(super) struct DataDir {
     path: PathBuf,
     pub(super) node_id: NodeId,
     pub(super) cluster_id: u64,
-    /// Whether this start made it.
-    pub(super) is_new: bool,
     _lock: File,
 }
 
@@ -34,15 +32,12 @@ impl DataDir {
         fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}")))?;
         let lock = lock(path)?;
         let identity = path.join(IDENTITY_FILE);
-        let (node_id, cluster_id, is_new) = match fs::read_to_string(&identity) {
-            Ok(text) => {
-                let (node_id, cluster_id) = parse(&identity, &text)?;
-                (node_id, cluster_id, false)
-            }
+        let (node_id, cluster_id) = match fs::read_to_string(&identity) {
+            Ok(text) => parse(&identity, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 refuse_foreign(path)?;
                 write_identity(path, node_id, cluster_id)?;
-                (node_id, cluster_id, true)
+                (node_id, cluster_id)
             }
             Err(error) => return Err(refuse(&identity, format!("cannot be read: {error}"))),
         };
@@ -50,7 +45,7 @@ impl DataDir {
             let part = path.join(part);
             fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
         }
-        Ok(Self { path: path.into(), node_id, cluster_id, is_new, _lock: lock })
+        Ok(Self { path: path.into(), node_id, cluster_id, _lock: lock })
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -68,12 +63,9 @@ fn refuse(path: &Path, reason: String) -> Error {
 
 fn lock(path: &Path) -> Result<File> {
     let lock_path = path.join(LOCK_FILE);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|e| refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount")))?;
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
+        refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount"))
+    })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -106,8 +98,10 @@ fn refuse_foreign(path: &Path) -> Result<()> {
 }
 
 fn write_identity(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<()> {
-    let text =
-        format!("holdfast data directory\nformat {FORMAT}\nnode_id {node_id:x}\ncluster_id {cluster_id:x}\n", node_id = node_id.get());
+    let text = format!(
+        "holdfast data directory\nformat {FORMAT}\nnode_id {node_id:x}\ncluster_id {cluster_id:x}\n",
+        node_id = node_id.get()
+    );
     let target = path.join(IDENTITY_FILE);
     let temporary = path.join(format!("{IDENTITY_FILE}.new"));
     let written = || -> std::io::Result<()> {
@@ -123,7 +117,10 @@ fn write_identity(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<()> {
 fn parse(path: &Path, text: &str) -> Result<(NodeId, u64)> {
     let mut lines = text.lines();
     if lines.next() != Some("holdfast data directory") {
-        return Err(refuse(path, "is not a Holdfast identity file; this directory belongs to something else".into()));
+        return Err(refuse(
+            path,
+            "is not a Holdfast identity file; this directory belongs to something else".into(),
+        ));
     }
     let mut field = |name: &str, radix: u32| -> Result<u64> {
         let value = lines.next().and_then(|line| line.strip_prefix(name)).map(str::trim);
@@ -132,7 +129,9 @@ fn parse(path: &Path, text: &str) -> Result<(NodeId, u64)> {
     };
     let format = field("format ", 10)?;
     if format > FORMAT {
-        let text = format!("was written by a newer version (format {format}, this one reads up to {FORMAT}); upgrade");
+        let text = format!(
+            "was written by a newer version (format {format}, this one reads up to {FORMAT}); upgrade"
+        );
         return Err(refuse(path, text));
     }
     let node_id = NodeId::new(field("node_id ", 16)?);
@@ -159,11 +158,9 @@ mod tests {
     fn identity_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path()).unwrap();
-        assert!(first.is_new);
         assert!(reason(open(dir.path())).contains("already open"));
         drop(first);
         let again = DataDir::open(dir.path(), NodeId::new(5), 6).unwrap();
-        assert!(!again.is_new);
         assert_eq!((again.node_id.get(), again.cluster_id), (0xabc, 0xdef));
     }
 

@@ -3,9 +3,10 @@
 use super::config::LEASE_TTL_MAX_S;
 use super::open::{Inner, KeyspaceParts};
 use crate::command::{
-    Command, DeleteRange, Operation, OperationOutcome, Outcome, Put, PutLease, PutValue, RangeQuery, RangeResult,
-    Transaction, TransactionOutcome, validate,
+    Command, DeleteRange, Operation, OperationOutcome, Outcome, Put, PutLease, PutValue, RangeQuery,
+    RangeResult, Transaction, TransactionOutcome, validate,
 };
+use crate::lease::LeaseInfo;
 use crate::mvcc::{HashKv, Reader};
 use crate::propose::ticket;
 use crate::runtime::RemovalWait;
@@ -51,17 +52,6 @@ pub struct LeaseGranted {
     pub ttl_s: i64,
     /// The keyspace's revision.
     pub revision: Revision,
-}
-
-/// What is known of a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseInfo {
-    /// The time to live it was granted, in seconds.
-    pub granted_ttl_s: i64,
-    /// What is left of it, in seconds.
-    pub remaining_ttl_s: i64,
-    /// The keys on it in key order, if asked for.
-    pub keys: Vec<Bytes>,
 }
 
 /// A handle to one keyspace of a store.
@@ -262,18 +252,12 @@ impl Keyspace {
 
     /// What is left of a lease; `None` when there is no such lease.
     pub fn lease_time_to_live(&self, id: LeaseId, with_keys: bool) -> Option<LeaseInfo> {
-        let now = self.inner.clock_now();
-        let status = self.parts().leases.time_to_live(id, now, with_keys)?;
-        Some(LeaseInfo {
-            granted_ttl_s: status.granted_ttl_s,
-            remaining_ttl_s: status.remaining_ttl_s,
-            keys: status.keys,
-        })
+        self.parts().leases.time_to_live(id, self.inner.clock_now(), with_keys)
     }
 
     /// All leases, those that expire first first.
     pub fn leases(&self) -> Vec<LeaseId> {
-        self.parts().leases.ids_by_expiry()
+        self.parts().leases.ids()
     }
 
     /// Hash of the keyspace's history up to `at` (newest with `None`), equal on members with equal data.

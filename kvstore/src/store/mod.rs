@@ -35,9 +35,10 @@ mod keyspace;
 mod open;
 mod status;
 
+pub use crate::lease::LeaseInfo;
 pub use crate::propose::COMMANDS_IN_FLIGHT_MAX;
 pub use crate::runtime::{CoreFuture, HistogramSnapshot, MetricsSnapshot, Placement};
 pub use config::{Config, LEASE_TTL_MAX_S};
-pub use keyspace::{Consistency, Keyspace, LeaseGranted, LeaseInfo, RangeReply, WriteReply};
+pub use keyspace::{Consistency, Keyspace, LeaseGranted, RangeReply, WriteReply};
 pub use open::Store;
 pub use status::Status;

@@ -7,8 +7,8 @@ use super::status::Status;
 use crate::apply::{ApplyOptions, StateMachine};
 use crate::command::{Alarm, Command, Outcome};
 use crate::consensus::{Node, NodeConfig, Restored};
-use crate::log::{Log, LogConfig, RealFiles};
 use crate::lease::LeaseTable;
+use crate::log::{Log, LogConfig, OsFiles};
 use crate::mvcc::Reader;
 use crate::propose::Submission;
 use crate::read::ReadBarriers;
@@ -78,10 +78,10 @@ impl Store {
         let mut keyspaces = BTreeMap::new();
         let mut hubs = BTreeMap::new();
         for id in [KeyspaceId::DEFAULT, KeyspaceId::K8SD] {
-            let reader = machine.reader(id);
+            let reader = machine.reader(id)?;
             let hub = Hub::new(reader.clone(), WatchLimits::default());
             hubs.insert(id, Arc::clone(&hub));
-            keyspaces.insert(id, KeyspaceParts { reader, leases: machine.leases(id), hub });
+            keyspaces.insert(id, KeyspaceParts { reader, leases: machine.leases(id)?, hub });
         }
         let boot_nonce = random_number();
         let tick = Duration::from_millis(config.heartbeat_ms);
@@ -110,9 +110,9 @@ impl Store {
         }
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
-        threads.handles.extend(
-            spawn_helpers(&shared, &jobs, config.data_dir.clone(), tick).map_err(spawn_failed)?,
-        );
+        threads
+            .handles
+            .extend(spawn_helpers(&shared, &jobs, config.data_dir.clone(), tick).map_err(spawn_failed)?);
         let core = match config.placement {
             Placement::Caller => Some(CoreFuture::new(core, Arc::clone(&shared))),
             Placement::Thread => {
@@ -249,20 +249,24 @@ impl Inner {
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    RocksEngine::open(&data_dir.state(), RocksOptions::default()).map_err(|error| Error::DataDir {
+    RocksEngine::open(&data_dir.state(), &RocksOptions::default()).map_err(|error| Error::DataDir {
         path: error.path.clone().unwrap_or_else(|| data_dir.state()),
-        reason: format!("{}; restore the directory from a backup or remove it to start afresh", error.message),
+        reason: format!(
+            "{}; restore the directory from a backup or remove it to start afresh",
+            error.message
+        ),
     })
 }
 
 fn open_raft(config: &Config, data_dir: &DataDir, machine: &StateMachine) -> Result<(Log, Node)> {
     let applied = machine.applied();
     let log_config = LogConfig { segment_bytes: config.log_segment_bytes, ..LogConfig::new(data_dir.log()) };
-    let (log, recovered) = Log::open(Arc::new(RealFiles), log_config, applied.0.next())?;
+    let (log, recovered) = Log::open(Arc::new(OsFiles), log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
     if recovered.hard_state.is_none() && applied.0.get() > 0 {
         return Err(damaged(
-            "the raft log is missing although the state has applied entries; restore the whole directory".into(),
+            "the raft log is missing although the state has applied entries; restore the whole directory"
+                .into(),
         ));
     }
     if recovered.entries.is_empty() && log.last_index() < applied.0 {

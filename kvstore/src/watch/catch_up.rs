@@ -145,7 +145,8 @@ fn read_disk(run: &mut Run, current: Revision, hub: &Hub, shared: &Arc<Shared>) 
     assert!(page.next > run.cursor, "a page holds at least one revision");
     let cost = hand_out(run, &page.events, current, shared);
     run.cursor = page.next;
-    Some(1 + cost)
+    // What nobody wanted was read too.
+    Some(cost.max(limits.page_events))
 }
 
 /// Queues `events` (all at or above the cursor) for the runners they concern.

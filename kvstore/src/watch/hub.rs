@@ -228,14 +228,14 @@ impl Hub {
             }
             state.try_progress(shared)
         };
-        waker.map(Waker::wake);
+        wake(waker);
         true
     }
 
     /// Answers an open question for progress, or sees to it that it will be.
     pub(super) fn answer_progress(&self, shared: &Arc<Shared>) {
         let waker = self.state.lock().try_progress(shared);
-        waker.map(Waker::wake);
+        wake(waker);
     }
 
     /// Ends every watcher of a session for good.
@@ -258,7 +258,7 @@ impl Hub {
                 state.unseat(shared.id, &watcher.range, *at);
             }
         }
-        waker.map(Waker::wake);
+        wake(waker);
     }
 
     /// Forgets a session whose reader is gone.
@@ -295,8 +295,8 @@ impl HubState {
         let mut outbox = shared.outbox.lock();
         let wait_for = outbox.try_progress(self.current);
         let former = std::mem::replace(&mut outbox.waits_for, wait_for);
-        if former != wait_for {
-            former.map(|revision| self.waiting.remove(&(revision, shared.id)));
+        if let Some(revision) = former.filter(|_| former != wait_for) {
+            self.waiting.remove(&(revision, shared.id));
         }
         if let Some(revision) = wait_for {
             self.waiting.insert((revision, shared.id), Arc::downgrade(shared));
@@ -332,6 +332,13 @@ impl Seats {
             wakers.extend(outbox.waker.take());
         }
         pushes
+    }
+}
+
+/// Calls a waker that was taken under a lock, now that the lock is free.
+pub(super) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

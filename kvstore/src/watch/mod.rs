@@ -38,6 +38,9 @@ mod runs;
 mod session;
 mod stats;
 
+#[cfg(test)]
+mod tests;
+
 pub use hub::Hub;
 pub use limits::WatchLimits;
 pub use options::{CancelReason, Delivery, WatchOptions, WatchRefused};

@@ -48,6 +48,7 @@ impl Progress {
         }
     }
 
+    /// Nobody is left to be told.
     pub(super) fn forget(&mut self) {
         self.wanted = None;
     }

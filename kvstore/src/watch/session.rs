@@ -2,7 +2,7 @@
 
 use super::batch::Filter;
 use super::catch_up::CatchUp;
-use super::hub::Hub;
+use super::hub::{Hub, wake};
 use super::limits::{DELIVERIES_BETWEEN_PAGES_MAX, WatchLimits};
 use super::options::{CancelReason, Delivery, WatchOptions, WatchRefused};
 use super::outbox::{Mode, Outbox, Popped, PoppedEvents, WatcherRef};
@@ -10,7 +10,7 @@ use crate::types::{Error, Revision};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// A session as the hub sees it.
 pub(super) struct Shared {
@@ -27,7 +27,7 @@ impl Shared {
 /// A set of watchers with one reader. Dropping it removes them all.
 ///
 /// Everything may be called from any thread; one task at a time reads ([`Session::next`] or
-/// [`Session::poll_next`]). No runtime is needed: the session keeps the [`Waker`] of whoever polled last.
+/// [`Session::poll_next`]). No runtime is needed: the session keeps the [`Waker`](std::task::Waker) of whoever polled last.
 pub struct Session {
     hub: Arc<Hub>,
     shared: Arc<Shared>,
@@ -80,7 +80,7 @@ impl Session {
             }
             (id, outbox.waker.take())
         };
-        waker.map(Waker::wake);
+        wake(waker);
         Ok(id)
     }
 
@@ -88,21 +88,22 @@ impl Session {
     /// nothing else, if the session has no such watcher.
     pub fn cancel(&self, id: i64) -> bool {
         let Some(at) = self.shared.outbox.lock().find_id(id) else { return false };
-        self.remove(at, CancelReason::Requested)
+        self.remove(at, |outbox| outbox.answer(Delivery::Canceled { id, reason: CancelReason::Requested }))
     }
 
-    fn remove(&self, at: WatcherRef, reason: CancelReason) -> bool {
+    /// Removes a watcher; `false` if somebody else has done so already.
+    fn remove(&self, at: WatcherRef, then: impl FnOnce(&mut Outbox)) -> bool {
         let waker = {
             let mut state = self.hub.lock();
             {
                 let mut outbox = self.shared.outbox.lock();
                 let Some(watcher) = outbox.remove(at) else { return false };
                 state.unseat(self.shared.id, &watcher.range, at);
-                outbox.answer(Delivery::Canceled { id: watcher.id, reason });
+                then(&mut outbox);
             }
             state.try_progress(&self.shared)
         };
-        waker.map(Waker::wake);
+        wake(waker);
         true
     }
 
@@ -117,7 +118,7 @@ impl Session {
             self.shared.outbox.lock().want_progress(wanted);
             state.try_progress(&self.shared)
         };
-        waker.map(Waker::wake);
+        wake(waker);
     }
 
     /// Queues [`Delivery::Progress`] for each watcher that asked for it, is fed live, and got nothing since
@@ -130,7 +131,7 @@ impl Session {
             outbox.tick(passed);
             if outbox.is_idle() { None } else { outbox.waker.take() }
         };
-        waker.map(Waker::wake);
+        wake(waker);
     }
 
     /// The next delivery. Waits for ever once all watchers have ended and said so.
@@ -180,15 +181,16 @@ impl Session {
         reading.deliveries = 0;
     }
 
-    /// Looks up previous versions; `None` if the watcher had to end instead.
+    /// Looks up previous versions, or ends the watcher instead; `None` if nothing is left to say.
     fn finish(&self, popped: Popped, spent: &mut usize) -> Option<Delivery> {
         let popped = match popped {
-            Popped::Answer(delivery) => {
-                let is_answer = matches!(delivery, Delivery::Progress { id: None, .. });
-                if is_answer && self.shared.outbox.lock().wants_progress() {
+            Popped::Answer(delivery) => return Some(delivery),
+            Popped::SessionProgress(revision) => {
+                // The next question could only wait for this answer.
+                if self.shared.outbox.lock().wants_progress() {
                     self.hub.answer_progress(&self.shared);
                 }
-                return Some(delivery);
+                return revision.map(|revision| Delivery::Progress { id: None, revision });
             }
             Popped::Events(popped) => popped,
         };
@@ -196,8 +198,8 @@ impl Session {
         if popped.previous
             && let Err(reason) = self.resolve_previous(&popped)
         {
-            self.remove(popped.at, reason);
-            return None;
+            // Now, not behind what is queued: that may tell of progress beyond these events.
+            return self.remove(popped.at, |_| ()).then_some(Delivery::Canceled { id: popped.id, reason });
         }
         self.hub.counters().delivered.add(popped.events.len() as u64);
         let PoppedEvents { id, events, previous, revision, .. } = popped;

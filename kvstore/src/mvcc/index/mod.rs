@@ -23,6 +23,7 @@
 //! [`Head::previous`](super::Head)), removal by range and any lock.
 
 mod node;
+mod places;
 mod range;
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,14 @@
 //! The tree's nodes: search, insert with split, remove with merge, bulk build.
 
+use super::places::{Keyed, PLACES_MAX, Places};
 use crate::mvcc::entry::Entry;
 use std::sync::Arc;
-
-/// Most places in a node. Larger nodes make shallower trees, but the first write to a node after a snapshot
-/// copies it, and each place copied is one reference count in memory that is likely cold.
-pub(super) const PLACES_MAX: usize = 32;
 
 /// A node with fewer places is merged with, or filled up from, a neighbour.
 const PLACES_MIN: usize = PLACES_MAX / 4;
 
-/// Places that a bulk build fills, so that the first insert into a node does not split it.
-const PLACES_BULK: usize = PLACES_MAX * 3 / 4;
+/// Places that a bulk build or a merge fills, so that the next insert into a node does not split it.
+const PLACES_FILL: usize = PLACES_MAX * 3 / 4;
 
 /// Far above what memory can hold: each level multiplies by at least [`PLACES_MIN`], but for the tail of a
 /// bulk build.
@@ -49,18 +46,8 @@ impl Counts {
 /// A subtree.
 #[derive(Clone, Debug)]
 pub(super) enum Node {
-    Leaf(Arc<Leaf>),
-    Branch(Arc<Branch>),
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Leaf {
-    pub(super) entries: Vec<Arc<Entry>>,
-}
-
-#[derive(Debug)]
-pub(super) struct Branch {
-    pub(super) children: Vec<Child>,
+    Leaf(Arc<Places<Arc<Entry>>>),
+    Branch(Arc<Places<Child>>),
 }
 
 /// A subtree as its branch knows it.
@@ -72,21 +59,43 @@ pub(super) struct Child {
     pub(super) node: Node,
 }
 
-// Copies are made to be written to: they get the room for it at once.
-impl Clone for Leaf {
-    fn clone(&self) -> Self {
-        Self { entries: copy(&self.entries) }
+impl Keyed for Arc<Entry> {
+    fn key(&self) -> &[u8] {
+        Entry::key(self)
     }
 }
-impl Clone for Branch {
-    fn clone(&self) -> Self {
-        Self { children: copy(&self.children) }
+
+impl Keyed for Child {
+    fn key(&self) -> &[u8] {
+        self.first.key()
     }
 }
-fn copy<T: Clone>(places: &[T]) -> Vec<T> {
-    let mut copy = Vec::with_capacity(PLACES_MAX + 1);
-    copy.extend_from_slice(places);
-    copy
+
+impl Places<Child> {
+    /// The child in whose part of the key space `key` lies. What lies before the first key belongs to the
+    /// first child.
+    pub(super) fn child_of(&self, key: &[u8]) -> usize {
+        self.find(key).unwrap_or_else(|at| at.saturating_sub(1))
+    }
+
+    /// Makes the record of a child right again whose first entry may have changed.
+    fn refresh_first(&mut self, at: usize) {
+        let child = self.item_mut(at);
+        let first = child.node.first();
+        if !Arc::ptr_eq(first, &child.first) {
+            let is_other_key = first.key() != child.first.key();
+            child.first = first.clone();
+            if is_other_key {
+                self.renew();
+            }
+        }
+    }
+}
+
+impl Child {
+    fn new(node: Node) -> Self {
+        Self { first: node.first().clone(), counts: node.counts(), node }
+    }
 }
 
 impl Default for Node {
@@ -95,63 +104,35 @@ impl Default for Node {
     }
 }
 
-impl Leaf {
-    /// Where `key` is, or where it belongs.
-    fn find(&self, key: &[u8]) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| entry.key().cmp(key))
-    }
-}
-
-impl Branch {
-    /// The child in whose part of the key space `key` lies. What lies before the first key belongs to the
-    /// first child.
-    pub(super) fn find(&self, key: &[u8]) -> usize {
-        self.children[1..].partition_point(|child| child.first.key() <= key)
-    }
-}
-
-impl Child {
-    fn new(node: Node) -> Self {
-        Self { first: node.first().clone(), counts: node.counts(), node }
-    }
-    /// Takes over the subtree's first entry if it is another one now.
-    fn refresh_first(&mut self) {
-        let first = self.node.first();
-        if !Arc::ptr_eq(first, &self.first) {
-            self.first = first.clone();
-        }
-    }
-}
-
 impl Node {
-    fn leaf(entries: Vec<Arc<Entry>>) -> Self {
-        Node::Leaf(Arc::new(Leaf { entries }))
+    fn leaf(places: Places<Arc<Entry>>) -> Self {
+        Node::Leaf(Arc::new(places))
     }
-    fn branch(children: Vec<Child>) -> Self {
-        Node::Branch(Arc::new(Branch { children }))
+    fn branch(places: Places<Child>) -> Self {
+        Node::Branch(Arc::new(places))
     }
-    fn places(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
-            Node::Leaf(leaf) => leaf.entries.len(),
-            Node::Branch(branch) => branch.children.len(),
+            Node::Leaf(entries) => entries.len(),
+            Node::Branch(children) => children.len(),
         }
     }
     /// The first entry; the node is not empty.
     fn first(&self) -> &Arc<Entry> {
         match self {
-            Node::Leaf(leaf) => &leaf.entries[0],
-            Node::Branch(branch) => &branch.children[0].first,
+            Node::Leaf(entries) => &entries[0],
+            Node::Branch(children) => &children[0].first,
         }
     }
     /// Counts this node's places; exact as the children's counts are.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         match self {
-            Node::Leaf(leaf) => {
-                counts.total = leaf.entries.len() as u64;
-                counts.live = leaf.entries.iter().filter(|entry| entry.is_live()).count() as u64;
+            Node::Leaf(entries) => {
+                counts.total = entries.len() as u64;
+                counts.live = live(entries);
             }
-            Node::Branch(branch) => branch.children.iter().for_each(|child| counts.add(child.counts)),
+            Node::Branch(children) => children.iter().for_each(|child| counts.add(child.counts)),
         }
         counts
     }
@@ -160,8 +141,8 @@ impl Node {
         let mut node = self;
         loop {
             match node {
-                Node::Branch(branch) => node = &branch.children[branch.find(key)].node,
-                Node::Leaf(leaf) => return leaf.find(key).ok().map(|at| &leaf.entries[at]),
+                Node::Branch(children) => node = &children[children.child_of(key)].node,
+                Node::Leaf(entries) => return entries.find(key).ok().map(|at| &entries[at]),
             }
         }
     }
@@ -169,17 +150,17 @@ impl Node {
     /// How many live keys are below `key`.
     pub(super) fn live_below(&self, key: &[u8]) -> u64 {
         let mut node = self;
-        let mut live = 0;
+        let mut below = 0;
         loop {
             match node {
-                Node::Branch(branch) => {
-                    let at = branch.find(key);
-                    live += branch.children[..at].iter().map(|child| child.counts.live).sum::<u64>();
-                    node = &branch.children[at].node;
+                Node::Branch(children) => {
+                    let at = children.child_of(key);
+                    below += children[..at].iter().map(|child| child.counts.live).sum::<u64>();
+                    node = &children[at].node;
                 }
-                Node::Leaf(leaf) => {
-                    let (Ok(at) | Err(at)) = leaf.find(key);
-                    return live + leaf.entries[..at].iter().filter(|entry| entry.is_live()).count() as u64;
+                Node::Leaf(entries) => {
+                    let (Ok(at) | Err(at)) = entries.find(key);
+                    return below + live(&entries[..at]);
                 }
             }
         }
@@ -188,30 +169,30 @@ impl Node {
     /// Sets an entry; gives the one before, and the right half if this node had to be split.
     pub(super) fn insert(&mut self, entry: Arc<Entry>) -> (Option<Arc<Entry>>, Option<Child>) {
         match self {
-            Node::Leaf(leaf) => {
-                let leaf = Arc::make_mut(leaf);
-                match leaf.find(entry.key()) {
-                    Ok(at) => (Some(std::mem::replace(&mut leaf.entries[at], entry)), None),
+            Node::Leaf(entries) => {
+                let entries = Arc::make_mut(entries);
+                match entries.find(entry.key()) {
+                    Ok(at) => (Some(std::mem::replace(entries.item_mut(at), entry)), None),
                     Err(at) => {
-                        leaf.entries.insert(at, entry);
-                        let right = split(&mut leaf.entries, at).map(|right| Child::new(Node::leaf(right)));
-                        (None, right)
+                        entries.insert(at, entry);
+                        (None, split(entries, at).map(|right| Child::new(Node::leaf(right))))
                     }
                 }
             }
-            Node::Branch(branch) => {
-                let branch = Arc::make_mut(branch);
-                let at = branch.find(entry.key());
-                let child = &mut branch.children[at];
+            Node::Branch(children) => {
+                let children = Arc::make_mut(children);
+                let at = children.child_of(entry.key());
+                let child = children.item_mut(at);
                 let is_live = entry.is_live();
                 let (before, right) = child.node.insert(entry);
                 child.counts.replace(before.as_deref().map(Entry::is_live), Some(is_live));
-                child.refresh_first();
+                if let Some(right) = &right {
+                    child.counts.subtract(right.counts);
+                }
+                children.refresh_first(at);
                 let Some(right) = right else { return (before, None) };
-                child.counts.subtract(right.counts);
-                branch.children.insert(at + 1, right);
-                let right = split(&mut branch.children, at + 1).map(|right| Child::new(Node::branch(right)));
-                (before, right)
+                children.insert(at + 1, right);
+                (before, split(children, at + 1).map(|right| Child::new(Node::branch(right))))
             }
         }
     }
@@ -221,30 +202,29 @@ impl Node {
         counts.subtract(right.counts);
         let left = std::mem::take(self);
         assert!(left.height() < HEIGHT_MAX, "the index is higher than any memory allows");
-        let mut children = Vec::with_capacity(PLACES_MAX + 1);
-        children.push(Child { first: left.first().clone(), counts, node: left });
-        children.push(right);
-        *self = Node::branch(children);
+        let left = Child { first: left.first().clone(), counts, node: left };
+        *self = Node::branch(Places::new(vec![left, right]));
     }
 
     /// Removes the entry of `key`. May leave this node with too few places, or with none.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Arc<Entry>> {
         match self {
-            Node::Leaf(leaf) => {
-                let leaf = Arc::make_mut(leaf);
-                leaf.find(key).ok().map(|at| leaf.entries.remove(at))
+            Node::Leaf(entries) => {
+                let entries = Arc::make_mut(entries);
+                entries.find(key).ok().map(|at| entries.remove(at))
             }
-            Node::Branch(branch) => {
-                let branch = Arc::make_mut(branch);
-                let at = branch.find(key);
-                let child = &mut branch.children[at];
+            Node::Branch(children) => {
+                let children = Arc::make_mut(children);
+                let at = children.child_of(key);
+                let child = children.item_mut(at);
                 let before = child.node.remove(key)?;
                 child.counts.replace(Some(before.is_live()), None);
-                if child.node.places() > 0 {
-                    child.refresh_first();
+                let len = child.node.len();
+                if len > 0 {
+                    children.refresh_first(at);
                 }
-                if child.node.places() < PLACES_MIN {
-                    balance(&mut branch.children, at);
+                if len < PLACES_MIN {
+                    balance(children, at);
                 }
                 Some(before)
             }
@@ -253,10 +233,10 @@ impl Node {
 
     /// Takes levels away that have one child only.
     pub(super) fn shrink(&mut self) {
-        while let Node::Branch(branch) = self {
-            match branch.children.len() {
+        while let Node::Branch(children) = self {
+            match children.len() {
                 0 => *self = Node::default(),
-                1 => *self = branch.children[0].node.clone(),
+                1 => *self = children[0].node.clone(),
                 _ => return,
             }
         }
@@ -266,90 +246,82 @@ impl Node {
     pub(super) fn height(&self) -> usize {
         let mut node = self;
         let mut height = 1;
-        while let Node::Branch(branch) = node {
-            node = &branch.children[0].node;
+        while let Node::Branch(children) = node {
+            node = &children[0].node;
             height += 1;
         }
         height
     }
 }
 
+fn live(entries: &[Arc<Entry>]) -> u64 {
+    entries.iter().filter(|entry| entry.is_live()).count() as u64
+}
+
 /// Gives the right part of `places` when they are too many. After an insert at the very end the left part
 /// stays nearly full: keys that only ascend would otherwise leave every node half empty.
-fn split<T>(places: &mut Vec<T>, inserted_at: usize) -> Option<Vec<T>> {
+fn split<T: Keyed>(places: &mut Places<T>, inserted_at: usize) -> Option<Places<T>> {
     if places.len() <= PLACES_MAX {
         return None;
     }
-    let at = if inserted_at + 1 == places.len() { PLACES_MAX - PLACES_MIN } else { places.len() / 2 };
-    let mut right = Vec::with_capacity(PLACES_MAX + 1);
-    right.extend(places.drain(at..));
-    Some(right)
+    let is_last = inserted_at + 1 == places.len();
+    Some(places.split_off(if is_last { PLACES_MAX - PLACES_MIN } else { places.len() / 2 }))
 }
 
 /// Merges the child at `at`, which has too few places, with a neighbour, or shares their places evenly.
 /// Without a neighbour an empty child is dropped.
-fn balance(children: &mut Vec<Child>, at: usize) {
+fn balance(children: &mut Places<Child>, at: usize) {
     if children.len() == 1 {
-        children.retain(|child| child.node.places() > 0);
+        if children[0].node.len() == 0 {
+            children.remove(0);
+        }
         return;
     }
     let left_at = if at + 1 < children.len() { at } else { at - 1 };
     let right = children.remove(left_at + 1);
-    let left = &mut children[left_at];
-    let mut counts = left.counts;
-    counts.add(right.counts);
+    let left = children.item_mut(left_at);
+    left.counts.add(right.counts);
     let rest = match (&mut left.node, right.node) {
         (Node::Leaf(left), Node::Leaf(right)) => {
-            share(&mut Arc::make_mut(left).entries, Arc::unwrap_or_clone(right).entries).map(Node::leaf)
+            Arc::make_mut(left).merge(Arc::unwrap_or_clone(right), PLACES_FILL).map(Node::leaf)
         }
         (Node::Branch(left), Node::Branch(right)) => {
-            share(&mut Arc::make_mut(left).children, Arc::unwrap_or_clone(right).children).map(Node::branch)
+            Arc::make_mut(left).merge(Arc::unwrap_or_clone(right), PLACES_FILL).map(Node::branch)
         }
         _ => unreachable!("all leaves have the same depth"),
     };
-    if let Some(rest) = rest.map(Child::new) {
-        counts.subtract(rest.counts);
+    let rest = rest.map(Child::new);
+    if let Some(rest) = &rest {
+        left.counts.subtract(rest.counts);
+    }
+    children.refresh_first(left_at); // It has another one if it was empty.
+    if let Some(rest) = rest {
         children.insert(left_at + 1, rest);
     }
-    let left = &mut children[left_at];
-    left.counts = counts;
-    left.refresh_first();
-}
-
-/// Moves all of `right` to the end of `left`; gives back the right half if one node cannot take them all.
-fn share<T>(left: &mut Vec<T>, right: Vec<T>) -> Option<Vec<T>> {
-    left.extend(right);
-    // Not merged to the brim, or the next insert would split it again.
-    if left.len() <= PLACES_BULK {
-        return None;
-    }
-    let mut rest = Vec::with_capacity(PLACES_MAX + 1);
-    rest.extend(left.drain(left.len() / 2..));
-    Some(rest)
 }
 
 /// Builds a tree from ascending entries, level by level.
 pub(super) fn build(entries: impl Iterator<Item = Arc<Entry>>) -> (Node, Counts) {
     let mut level: Vec<Child> = Vec::new();
-    let mut places: Vec<Arc<Entry>> = Vec::with_capacity(PLACES_BULK);
+    let mut places: Vec<Arc<Entry>> = Vec::with_capacity(PLACES_FILL);
     let mut last: Option<Arc<Entry>> = None;
     for entry in entries {
         assert!(last.is_none_or(|last| last.key() < entry.key()), "keys to build an index from must ascend");
         last = Some(entry.clone());
         places.push(entry);
-        if places.len() == PLACES_BULK {
-            let full = std::mem::replace(&mut places, Vec::with_capacity(PLACES_BULK));
-            level.push(Child::new(Node::leaf(full)));
+        if places.len() == PLACES_FILL {
+            let full = std::mem::replace(&mut places, Vec::with_capacity(PLACES_FILL));
+            level.push(Child::new(Node::leaf(Places::new(full))));
         }
     }
     if !places.is_empty() {
-        level.push(Child::new(Node::leaf(places)));
+        level.push(Child::new(Node::leaf(Places::new(places))));
     }
     while level.len() > 1 {
-        let mut above = Vec::with_capacity(level.len() / PLACES_BULK + 1);
+        let mut above = Vec::with_capacity(level.len() / PLACES_FILL + 1);
         let mut children = level.into_iter().peekable();
         while children.peek().is_some() {
-            let node = Node::branch(children.by_ref().take(PLACES_BULK).collect());
+            let node = Node::branch(Places::new(children.by_ref().take(PLACES_FILL).collect()));
             above.push(Child::new(node));
         }
         level = above;

@@ -18,22 +18,22 @@ pub(super) struct Entries<'a> {
 impl<'a> Entries<'a> {
     /// Goes down to the first entry in the range.
     pub(super) fn new(node: &'a Node, range: &'a KeyRange) -> Self {
-        let mut entries = Self { range, leaf: &[], above: [&[]; HEIGHT_MAX], height: 0 };
+        let mut walk = Self { range, leaf: &[], above: [&[]; HEIGHT_MAX], height: 0 };
         if range.is_empty() {
-            return entries;
+            return walk;
         }
         let mut node = node;
         loop {
             match node {
-                Node::Branch(branch) => {
-                    let at = branch.find(&range.start);
-                    entries.push(&branch.children[at + 1..]);
-                    node = &branch.children[at].node;
+                Node::Branch(children) => {
+                    let at = children.child_of(&range.start);
+                    walk.push(&children[at + 1..]);
+                    node = &children[at].node;
                 }
-                Node::Leaf(leaf) => {
-                    let from = leaf.entries.partition_point(|entry| entry.key() < &range.start[..]);
-                    entries.enter(&leaf.entries[from..]);
-                    return entries;
+                Node::Leaf(entries) => {
+                    let (Ok(from) | Err(from)) = entries.find(&range.start);
+                    walk.enter(&entries[from..]);
+                    return walk;
                 }
             }
         }
@@ -65,12 +65,12 @@ impl<'a> Entries<'a> {
             let mut node = &child.node;
             loop {
                 match node {
-                    Node::Branch(branch) => {
-                        self.push(&branch.children[1..]);
-                        node = &branch.children[0].node;
+                    Node::Branch(children) => {
+                        self.push(&children[1..]);
+                        node = &children[0].node;
                     }
-                    Node::Leaf(leaf) => {
-                        self.enter(&leaf.entries);
+                    Node::Leaf(entries) => {
+                        self.enter(entries);
                         return true;
                     }
                 }

@@ -1,4 +1,5 @@
-use super::node::{Counts, Node, PLACES_MAX};
+use super::node::{Counts, Node};
+use super::places::PLACES_MAX;
 use super::*;
 use crate::mvcc::Head;
 use crate::types::{LeaseId, Revision, SubRevision, VersionId};
@@ -32,28 +33,28 @@ fn key(number: u32) -> Vec<u8> {
 /// Checks every invariant of the essay; gives the depth.
 fn check_node(node: &Node, is_root: bool) -> (Counts, usize) {
     match node {
-        Node::Leaf(leaf) => {
-            assert!(is_root || !leaf.entries.is_empty(), "an empty leaf");
-            assert!(leaf.entries.len() <= PLACES_MAX);
-            assert!(leaf.entries.is_sorted_by(|a, b| a.key() < b.key()));
+        Node::Leaf(entries) => {
+            assert!(is_root || !entries.is_empty(), "an empty leaf");
+            assert!(entries.len() <= PLACES_MAX);
+            assert!(entries.is_sorted_by(|a, b| a.key() < b.key()));
             (node.counts(), 1)
         }
-        Node::Branch(branch) => {
-            assert!(branch.children.len() > usize::from(is_root), "a branch without use");
-            assert!(branch.children.len() <= PLACES_MAX);
+        Node::Branch(children) => {
+            assert!(children.len() > usize::from(is_root), "a branch without use");
+            assert!(children.len() <= PLACES_MAX);
             let mut depth = None;
-            for child in &branch.children {
+            for child in children.iter() {
                 let (counts, below) = check_node(&child.node, false);
                 assert_eq!(counts, child.counts);
                 assert_eq!(*depth.get_or_insert(below), below, "leaves at different depths");
                 let mut first = &child.node;
-                while let Node::Branch(branch) = first {
-                    first = &branch.children[0].node;
+                while let Node::Branch(children) = first {
+                    first = &children[0].node;
                 }
-                let Node::Leaf(leaf) = first else { unreachable!() };
-                assert!(Arc::ptr_eq(&leaf.entries[0], &child.first), "a stale first entry");
+                let Node::Leaf(entries) = first else { unreachable!() };
+                assert!(Arc::ptr_eq(&entries[0], &child.first), "a stale first entry");
             }
-            assert!(branch.children.is_sorted_by(|a, b| a.first.key() < b.first.key()));
+            assert!(children.is_sorted_by(|a, b| a.first.key() < b.first.key()));
             (node.counts(), depth.unwrap() + 1)
         }
     }
@@ -202,7 +203,7 @@ fn ascending_inserts_leave_full_nodes() {
     fn leaves(node: &Node) -> usize {
         match node {
             Node::Leaf(_) => 1,
-            Node::Branch(branch) => branch.children.iter().map(|child| leaves(&child.node)).sum(),
+            Node::Branch(children) => children.iter().map(|child| leaves(&child.node)).sum(),
         }
     }
     assert!(leaves(&index.root.node) < 50_000 / (PLACES_MAX * 2 / 3));
@@ -211,7 +212,7 @@ fn ascending_inserts_leave_full_nodes() {
 #[test]
 fn the_writer_copies_only_what_a_reader_sees() {
     let leaf_of = |root: &Root| match &root.node {
-        Node::Leaf(leaf) => Arc::as_ptr(leaf),
+        Node::Leaf(entries) => Arc::as_ptr(entries),
         Node::Branch(_) => unreachable!(),
     };
     let mut index = Index::new();

@@ -1,0 +1,151 @@
+//! Progress: asked for, ticked, and never ahead of an event.
+
+use super::*;
+
+fn world() -> World {
+    World::new(WatchLimits::default())
+}
+
+#[test]
+fn a_request_is_answered_once_for_the_whole_session() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(all());
+    client.watch(key("x"));
+    world.put("a", "1");
+    client.read();
+    client.session.request_progress();
+    assert_eq!(client.read(), ["progress @2"]);
+    assert!(client.read().is_empty());
+    client.session.request_progress();
+    client.session.request_progress();
+    assert_eq!(client.read(), ["progress @2"], "questions before the answer share it");
+}
+
+#[test]
+fn a_request_without_watchers_is_answered_never() {
+    let mut world = world();
+    let client = world.client();
+    client.session.request_progress();
+    client.watch(all());
+    world.put("a", "1");
+    assert_eq!(client.read(), ["0 created @1", "0 events @2: +a=1@2"]);
+    client.session.request_progress();
+    client.session.cancel(0);
+    assert_eq!(client.read(), ["0 canceled Requested"]);
+}
+
+#[test]
+fn the_answer_comes_behind_the_events_that_are_due() {
+    let mut world = World::new(WatchLimits { delivery_bytes: 1, ..WatchLimits::default() });
+    let client = world.client();
+    client.watch(all());
+    client.watch(key("a"));
+    client.read();
+    for value in ["1", "2", "3"] {
+        world.put("a", value);
+    }
+    client.session.request_progress();
+    world.put("a", "4");
+    let seen = client.read();
+    let answer = seen.iter().position(|line| line.starts_with("progress")).unwrap();
+    assert_eq!(seen[answer], "progress @4");
+    for event in ["+a=1@2", "+a=2@3", "+a=3@4"] {
+        let before = seen[..answer].iter().filter(|line| line.ends_with(event)).count();
+        assert_eq!(before, 2, "{event} must go to both watchers before the answer: {seen:?}");
+    }
+    assert_eq!(seen.len(), 9);
+}
+
+#[test]
+fn the_answer_shows_what_the_asker_can_have_seen() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(key("x"));
+    client.read();
+    // Readers see revision 2 before the hub publishes it: an answer at 1 would be asked again.
+    world.apply(&[("a", Some("1"))]);
+    client.session.request_progress();
+    assert!(client.read().is_empty());
+    let before = client.woken.count();
+    world.publish();
+    assert_eq!(client.woken.count(), before + 1);
+    assert_eq!(client.read(), ["progress @2"]);
+}
+
+#[test]
+fn a_question_asked_after_a_newer_write_gets_a_newer_answer() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(key("x"));
+    client.read();
+    client.session.request_progress();
+    world.put("a", "1");
+    client.session.request_progress();
+    assert_eq!(client.read(), ["progress @1", "progress @2"]);
+}
+
+#[test]
+fn a_lagging_watcher_holds_the_answer_back_until_it_has_caught_up() {
+    let mut world = World::new(WatchLimits { page_events: 1, ring_bytes: 0, ..WatchLimits::default() });
+    for value in ["1", "2", "3"] {
+        world.put("a", value);
+    }
+    let client = world.client();
+    client.watch(key("x"));
+    client.watch(all().from_revision(revision(2)));
+    client.session.request_progress();
+    let seen = client.read();
+    assert_eq!(seen.last().unwrap(), "progress @4");
+    assert!(seen.iter().any(|line| line.contains("+a=3@4")));
+}
+
+#[test]
+fn canceling_the_watcher_that_holds_it_back_gives_the_answer() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(all());
+    client.watch(all().from_revision(revision(50)));
+    client.session.request_progress();
+    assert_eq!(client.read(), ["0 created @1", "1 created @1"]);
+    client.session.cancel(1);
+    assert_eq!(client.read(), ["1 canceled Requested", "progress @1"]);
+    world.put("a", "1");
+    assert_eq!(client.read(), ["0 events @2: +a=1@2"]);
+}
+
+#[test]
+fn ticks_report_idle_watchers_that_asked_for_it() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(WatchOptions { progress: true, ..key("a") });
+    client.watch(WatchOptions { progress: true, ..key("b") });
+    client.watch(key("c"));
+    client.watch(WatchOptions { progress: true, ..key("d").from_revision(revision(9)) });
+    client.read();
+    world.put("a", "1");
+    client.session.tick_progress();
+    assert_eq!(client.read(), ["0 events @2: +a=1@2", "1 progress @2"]);
+    client.session.tick_progress();
+    assert_eq!(client.read(), ["1 progress @2"], "events went out to 0 since the last tick");
+    client.session.tick_progress();
+    client.session.tick_progress();
+    assert_eq!(client.read(), ["0 progress @2", "1 progress @2"], "unread progress does not pile up");
+}
+
+#[test]
+fn a_tick_says_nothing_of_a_lagging_watcher() {
+    let mut world = World::new(WatchLimits { queue_entries: 1, ..WatchLimits::default() });
+    let client = world.client();
+    client.watch(WatchOptions { progress: true, ..all() });
+    client.read();
+    world.put("a", "1");
+    world.put("a", "2");
+    assert_eq!(world.hub.stats().lagging, 1);
+    client.session.tick_progress();
+    let seen = client.read();
+    assert!(seen.iter().all(|line| !line.contains("progress")), "{seen:?}");
+    client.session.tick_progress();
+    client.session.tick_progress();
+    assert_eq!(client.read(), ["0 progress @3"]);
+}
