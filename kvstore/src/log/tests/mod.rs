@@ -4,6 +4,7 @@ mod basic;
 mod crash;
 mod disk;
 mod faults;
+mod fixture;
 mod flip;
 
 use super::{EntryKind, HardState, Log, LogConfig, LogEntry, Recovered};
