@@ -4,7 +4,7 @@ use crate::{Certificates, etcd, subject};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -46,11 +46,11 @@ impl Setup {
 
     /// A real etcd.
     pub fn etcd() -> Setup {
-        Setup::of(&etcd().server())
+        Setup::of(etcd().server())
     }
 
-    fn of(program: &Path) -> Setup {
-        Setup { program: program.to_path_buf(), transport: Transport::Plain, flags: Vec::new() }
+    fn of(program: PathBuf) -> Setup {
+        Setup { program, transport: Transport::Plain, flags: Vec::new() }
     }
 
     /// Another transport than plain TCP.

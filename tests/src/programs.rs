@@ -33,29 +33,16 @@ pub fn etcd() -> &'static Etcd {
     })
 }
 
-/// The program under test: `HOLDFAST_PROGRAM`, or else etcd-shim, built now in the profile of this test.
-pub fn subject() -> &'static Path {
-    static SUBJECT: OnceLock<PathBuf> = OnceLock::new();
-    SUBJECT.get_or_init(|| {
-        if let Some(program) = std::env::var_os("HOLDFAST_PROGRAM") {
-            return PathBuf::from(program);
-        }
-        let mut command = Command::new(env!("CARGO"));
-        command.current_dir(repository());
-        command.args(["build", "--quiet", "--locked", "--package", "etcd-shim", "--bin", "etcd-shim"]);
-        command.args(["--features", "etcd-shim/client"]); // as this crate has it: nothing is compiled twice
-        let profile = if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            command.arg("--release");
-            "release"
-        };
-        output(&mut command);
-        // Tests lie in TARGET/PROFILE/deps.
-        let test = std::env::current_exe().expect("a test knows where it is");
-        let target = test.ancestors().nth(3).expect("a test lies in the target directory");
-        target.join(profile).join("etcd-shim")
-    })
+/// The program under test: `HOLDFAST_PROGRAM`, or else the server as it is in this repository, which cargo has built
+/// beside the test (`node-under-test` in Cargo.toml).
+pub fn subject() -> PathBuf {
+    if let Some(program) = std::env::var_os("HOLDFAST_PROGRAM") {
+        return PathBuf::from(program);
+    }
+    // Tests lie in TARGET/PROFILE/deps, programs in TARGET/PROFILE.
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("a test lies in the target directory");
+    profile.join("node-under-test")
 }
 
 fn repository() -> &'static Path {
