@@ -82,7 +82,7 @@ impl Store {
         config.validate()?;
         let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
         let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
-        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes, ..ApplyOptions::default() };
+        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
         let refused = |error| refuse_start(&data_dir, error);
         let mut machine = StateMachine::load(Arc::clone(&engine), options).map_err(refused)?;
         let (log, node) = open_raft(&config, &data_dir, files, &machine)?;
@@ -271,7 +271,7 @@ impl Inner {
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    RocksEngine::open(&data_dir.state(), &RocksOptions::default()).map_err(|error| {
+    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| {
         let path = error.path.unwrap_or_else(|| data_dir.state());
         let reason = format!("{}; {}", error.message, what_to_do(&path, &error.message));
         Error::DataDir { path, reason }
