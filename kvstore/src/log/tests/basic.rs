@@ -239,6 +239,14 @@ fn the_segment_size_may_change() {
 }
 
 #[test]
+fn log_and_job_may_move_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Log>();
+    is_send::<crate::log::SegmentJob>();
+    is_send::<crate::log::PreparedSegment>();
+}
+
+#[test]
 fn it_works_on_real_files() {
     let parent = tempfile::tempdir().unwrap();
     let config = LogConfig { segment_bytes: 64 << 10, ..LogConfig::new(parent.path().join("log")) };

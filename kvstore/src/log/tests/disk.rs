@@ -94,6 +94,11 @@ impl Disk {
         state.dead_from = Some(state.operations + count);
     }
 
+    /// Works again, and nobody died of it.
+    pub fn revive(&self) {
+        self.0.lock().dead_from = None;
+    }
+
     /// The process is gone, the machine is not: what was written stays written.
     pub fn kill(&self) {
         let mut state = self.0.lock();

@@ -240,3 +240,50 @@ fn a_rotten_entry_is_noticed_when_it_is_read() {
     assert!(matches!(&refused, Error::Damaged { path, .. } if *path == segment(1)), "{refused}");
     assert_eq!(log.read(index(2), index(4), u64::MAX).unwrap().len(), 2);
 }
+
+#[test]
+fn a_process_killed_anywhere_in_a_job_leaves_nothing_that_a_later_power_loss_takes_back() {
+    for dies_after in 1.. {
+        let disk = Disk::new();
+        let mut log = filled(&disk, 8);
+        disk.die_after(dies_after);
+        let done = log.housekeeping().unwrap().run().is_ok();
+        disk.kill();
+        let mut log = open(&disk, SMALL, 1).unwrap().0;
+        for at in 9..=16 {
+            log.append(None, &[entry(at, 1, 1000)]).unwrap();
+        }
+        assert_eq!(log.segments.len(), 2);
+        disk.lose_power(|| false);
+        let (_, recovered) = open(&disk, SMALL, 1).unwrap();
+        assert_eq!(recovered.entries.len(), 16, "killed after {dies_after} operations");
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_failing_job_harms_nothing_and_the_next_one_tries_again() {
+    for dies_after in 1..30 {
+        let disk = Disk::new();
+        let mut log = filled(&disk, 60);
+        log.purge_below(index(50)).unwrap();
+        // The first job fails at every place in turn, without the process noticing anything else.
+        let job = log.housekeeping().unwrap();
+        disk.die_after(dies_after);
+        let failed = job.run().is_err();
+        disk.revive();
+        for at in 61..=120 {
+            log.append(None, &[entry(at, 1, 1000)]).unwrap();
+            log.purge_below(index(at - 10)).unwrap();
+            keep_house(&mut log).unwrap();
+        }
+        disk.lose_power(|| false);
+        let (_, recovered) = open(&disk, SMALL, 110).unwrap();
+        assert_eq!(recovered.entries.len(), 11, "failed after {dies_after} operations");
+        if !failed {
+            break;
+        }
+    }
+}
