@@ -98,6 +98,17 @@ fn a_count_in_the_recent_past_reads_the_changes_since() {
     assert!(reads == 0 && scanned <= 8, "{reads} {scanned}");
     assert_eq!(snapshot.count(&KeyRange::span("/k/00500", "/k/00503"), ReadAt::Revision(rev(1002))), Ok(2));
     assert_eq!(count(500), Ok(499), "far back it goes by the keys");
+
+    // Asked again, later: only what has come since then is read.
+    keyspace.commit(&[delete("/k/00001"), put("/k/00502", "back"), delete("/k/99999")]);
+    keyspace.engine_reads();
+    let snapshot = keyspace.reader().snapshot();
+    let count = |at, range: &KeyRange| snapshot.count(range, ReadAt::Revision(rev(at)));
+    assert_eq!(count(1001, &KeyRange::prefix("/k/")), Ok(1000));
+    assert_eq!(keyspace.engine_reads(), (0, 3));
+    assert_eq!(count(1001, &KeyRange::span("/k/00001", "/k/00003")), Ok(2));
+    assert_eq!(count(1001, &KeyRange::from("/k/00900")), Ok(100));
+    assert_eq!(keyspace.engine_reads(), (0, 0));
 }
 
 #[test]
