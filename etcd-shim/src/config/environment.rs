@@ -33,7 +33,8 @@ pub fn merge(
     for (name, text) in variables {
         let flag = name[PREFIX.len()..].to_lowercase().replace('_', "-");
         let Some(flag) = flags::find(&flag) else {
-            warnings.push(format!("unrecognized environment variable {name}={text}"));
+            // Without its value: nobody knows what it is, and it might be a secret.
+            warnings.push(format!("unrecognized environment variable {name}"));
             continue;
         };
         if values.given(flag.name).is_some() {

@@ -263,6 +263,7 @@ const FEATURES: &[Flag] = &[
 #[rustfmt::skip]
 const OWN: &[Flag] = &[
     flag("rpc-threads", Unsigned, "1", Used, "Threads that serve clients; one is cheapest per request."),
+    flag("core-placement", Choice(&["own-thread", "rpc-thread"]), "own-thread", Used, "Where raft, log and state machine run; rpc-thread saves hand-overs, but a slow disk then holds up reads too."),
     flag("max-client-connections", Unsigned, "0", Used, "Most connections of clients at a time; 0 leaves it to the limit of open files."),
 ];
 

@@ -37,8 +37,8 @@ pub mod values;
 
 pub use error::ConfigError;
 pub use settings::{
-    AutoCompaction, CIPHER_SUITES, Cluster, Config, Keepalive, Limits, Listen, LogFormat, LogOutput,
-    LogSettings, TlsSettings, TlsVersion,
+    AutoCompaction, CIPHER_SUITES, Cluster, Config, CorePlacement, Keepalive, Limits, Listen, LogFormat,
+    LogOutput, LogSettings, TlsSettings, TlsVersion,
 };
 pub use url::{Address, Scheme, Url};
 

@@ -46,7 +46,11 @@ fn help_is_golden() {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(golden, &help).unwrap();
     }
-    assert_eq!(help, std::fs::read_to_string(golden).unwrap(), "UPDATE_GOLDEN=1 writes the file anew");
+    let golden = std::fs::read_to_string(golden).unwrap();
+    for (line, wanted) in help.lines().zip(golden.lines()) {
+        assert_eq!(line, wanted, "UPDATE_GOLDEN=1 writes the file anew");
+    }
+    assert_eq!(help.lines().count(), golden.lines().count(), "UPDATE_GOLDEN=1 writes the file anew");
     assert_eq!(help, printed("--name x -h"));
 }
 
@@ -151,7 +155,7 @@ fn variables_fill_what_no_flag_gives() {
     let config = config_with("--heartbeat-interval=50", &environment);
     assert_eq!(config.name, "env");
     assert_eq!(config.data_dir.to_str(), Some("env.etcd"));
-    assert_eq!(config.warnings, ["unrecognized environment variable ETCD_NOPE=1"]);
+    assert_eq!(config.warnings, ["unrecognized environment variable ETCD_NOPE"]);
     let (code, reason) = refusal_with("--name=x", &[("ETCD_NAME", "env")]);
     assert_eq!(code, 1);
     assert!(

@@ -30,6 +30,7 @@ pub use calls::{CallKind, Calls, Method};
 pub use exposition::Exposition;
 pub use front::{Front, FrontBody, Role};
 pub use health::{Answer, Facts, Member};
+pub use process::descriptors_max;
 pub use router::{Router, RouterSettings};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What is settled before a call reaches its service: its metadata, and the size of its messages.
 
 use super::Shared;
-use super::leader::requires_leader;
+use super::stream_end::requires_leader;
 use super::unknown::Methods;
 use crate::convert::status;
 use bytes::{Buf, Bytes};

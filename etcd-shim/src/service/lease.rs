@@ -1,7 +1,7 @@
 //! Lease.
 
 use super::Shared;
-use super::leader::LeaderWatch;
+use super::stream_end::StreamEnd;
 use crate::convert::{lease, status};
 use crate::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
@@ -58,7 +58,7 @@ impl Lease for LeaseService {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<KeepAlives>, Status> {
         Ok(Response::new(KeepAlives {
-            leader: LeaderWatch::for_stream(request.metadata().as_ref(), &self.shared),
+            end: StreamEnd::of(request.metadata().as_ref(), &self.shared),
             requests: request.into_inner(),
             shared: Arc::clone(&self.shared),
             renewal: None,
@@ -91,7 +91,7 @@ type Renewal = Pin<Box<dyn Future<Output = Result<LeaseKeepAliveResponse, Status
 pub struct KeepAlives {
     requests: Streaming<LeaseKeepAliveRequest>,
     shared: Arc<Shared>,
-    leader: Option<LeaderWatch>,
+    end: StreamEnd,
     /// The one that is under way.
     renewal: Option<Renewal>,
     ended: bool,
@@ -102,10 +102,8 @@ impl KeepAlives {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<LeaseKeepAliveResponse, Status>>> {
-        if let Some(leader) = &mut self.leader
-            && let Poll::Ready(lost) = leader.poll_lost(context)
-        {
-            return Poll::Ready(Some(Err(lost)));
+        if let Poll::Ready(end) = self.end.poll(context) {
+            return Poll::Ready(Some(Err(end)));
         }
         loop {
             if let Some(renewal) = &mut self.renewal {

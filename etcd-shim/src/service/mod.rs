@@ -19,13 +19,13 @@ mod election;
 mod guard;
 mod identity;
 mod kv;
-mod leader;
 mod lease;
 mod lock;
 mod maintenance;
 mod range_stream;
 mod read_transaction;
 mod routes;
+mod stream_end;
 #[cfg(test)]
 mod tests;
 mod unknown;
@@ -41,6 +41,7 @@ use kvstore::{KeyspaceId, Revision};
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
+use stream_end::StreamsEnd;
 use tonic::Status;
 
 /// What a message may be larger than a request, in bytes (etcd's number): the frame around it.
@@ -89,7 +90,14 @@ impl Services {
     pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
         let headers = Headers { cluster_id: identity.cluster_id, member_id: identity.member_id };
         let keyspace = store.keyspace(KeyspaceId::DEFAULT);
-        Self { shared: Arc::new(Shared { store, keyspace, identity, settings, headers }) }
+        let streams_end = StreamsEnd::new();
+        Self { shared: Arc::new(Shared { store, keyspace, identity, settings, headers, streams_end }) }
+    }
+
+    /// Ends all watch and keep-alive streams with "server stopped", so that connections can be closed without
+    /// waiting for clients that never leave.
+    pub fn end_streams(&self) {
+        self.shared.streams_end.end();
     }
 }
 
@@ -100,6 +108,7 @@ struct Shared {
     identity: Identity,
     settings: Settings,
     headers: Headers,
+    streams_end: StreamsEnd,
 }
 
 impl Shared {

@@ -5,15 +5,14 @@
 //! but refusals: a slow client is the session's business, which is bounded.
 
 use super::Shared;
-use super::leader::LeaderWatch;
+use super::stream_end::StreamEnd;
 use crate::convert::{status, watch};
 use crate::proto::EncodedEvent;
 use crate::proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion, watch_server::Watch,
 };
 use kvstore::Revision;
-use kvstore::mvcc::{Event, Reader};
-use kvstore::watch::{CancelReason, Delivery, Session};
+use kvstore::store::{CancelReason, Delivery, Event, Reader, Session};
 use prost::Message;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -46,13 +45,13 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
-        let leader = LeaderWatch::for_stream(request.metadata().as_ref(), &self.shared);
+        let end = StreamEnd::of(request.metadata().as_ref(), &self.shared);
         Ok(Response::new(WatchStream {
             requests: Some(request.into_inner()),
             session: self.shared.keyspace.watch(),
             reader: self.shared.keyspace.reader().clone(),
             shared: Arc::clone(&self.shared),
-            leader,
+            end,
             progress: None,
             fragmented: HashSet::new(),
             fragments: VecDeque::new(),
@@ -71,7 +70,7 @@ pub struct WatchStream {
     session: Session,
     reader: Reader,
     shared: Arc<Shared>,
-    leader: Option<LeaderWatch>,
+    end: StreamEnd,
     /// The next tick of progress notifications, from the first watch on that wants them.
     progress: Option<Pin<Box<Sleep>>>,
     /// Watches whose large batches may be split.
@@ -107,10 +106,8 @@ impl WatchStream {
             if let Some(fragment) = self.fragments.pop_front() {
                 return Poll::Ready(Ok(fragment));
             }
-            if let Some(leader) = &mut self.leader
-                && let Poll::Ready(lost) = leader.poll_lost(context)
-            {
-                return Poll::Ready(Err(lost));
+            if let Poll::Ready(end) = self.end.poll(context) {
+                return Poll::Ready(Err(end));
             }
             self.poll_progress(context);
             let took_request = match self.poll_request(context) {

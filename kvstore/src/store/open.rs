@@ -18,7 +18,7 @@ use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
-use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, Result, Revision};
+use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -166,6 +166,16 @@ impl Store {
             alarms: shared.alarms(),
             is_learner: false,
         }
+    }
+
+    /// The term, without the cost of a whole [`Status`].
+    pub fn term(&self) -> Term {
+        self.inner.shared.term()
+    }
+
+    /// Who leads, when known, without the cost of a whole [`Status`].
+    pub fn leader(&self) -> Option<NodeId> {
+        self.inner.shared.leader()
     }
 
     /// The store's counters.

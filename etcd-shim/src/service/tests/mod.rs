@@ -14,6 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 /// A server with a fresh store.
 struct Server {
+    services: Services,
     routes: Routes,
     store: Store,
     _directory: tempfile::TempDir,
@@ -37,8 +38,8 @@ impl Server {
             "etcd-cluster",
             "3.7.3",
         );
-        let routes = Services::new(store.clone(), identity, settings).routes();
-        Self { routes, store, _directory: directory }
+        let services = Services::new(store.clone(), identity, settings);
+        Self { routes: services.routes(), services, store, _directory: directory }
     }
 
     fn kv(&self) -> KvClient<Routes> {

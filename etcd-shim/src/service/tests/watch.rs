@@ -245,3 +245,14 @@ async fn a_stopping_server_ends_the_stream() {
     let status = end.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
 }
+
+#[tokio::test]
+async fn streams_end_when_told_to_even_without_watches() {
+    let server = Server::start();
+    let mut watching = Watching::open(&server).await;
+    watching.assert_quiet().await;
+    server.services.end_streams();
+    let end = tokio::time::timeout(PATIENCE, watching.responses.message()).await.unwrap();
+    assert_eq!(end.unwrap_err().message(), "etcdserver: server stopped");
+    server.stop().await;
+}
