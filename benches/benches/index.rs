@@ -50,11 +50,7 @@ fn build(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("index/build");
     group.sample_size(10).throughput(Throughput::Elements(keys()));
     group.bench_function("from_sorted", |bencher| {
-        bencher.iter_batched(
-            || entries.iter().cloned(),
-            |entries| Index::from_sorted(entries),
-            BatchSize::PerIteration,
-        );
+        bencher.iter_batched(|| entries.iter().cloned(), Index::from_sorted, BatchSize::PerIteration);
     });
     group.finish();
 }

@@ -10,13 +10,17 @@
 //!
 //! Deliberately missing: membership changes (they travel as raft's own entries) and auth.
 
+mod codec;
 mod transaction;
+mod validate;
 
+pub use codec::{CodecError, FORMAT_VERSION, MAX_TRANSACTION_DEPTH, decode_batch, encode_batch};
 pub use transaction::{
     Compare, CompareResult, CompareTarget, DeleteRange, Operation, OperationOutcome, Projection, Put,
     PutLease, PutValue, RangeQuery, RangeResult, ReadAt, RevisionFilter, Sort, SortOrder, SortTarget,
     Transaction, TransactionOutcome,
 };
+pub use validate::{request_size, validate};
 
 use crate::types::{ClockMillis, KeyspaceId, LeaseId, RequestId, Revision};
 

@@ -1,1 +1,27 @@
-//! Not written yet.
+//! Leases: keys that live as long as somebody renews them.
+//!
+//! One [`LeaseTable`] holds the leases of one keyspace. The state machine changes it while it applies
+//! commands; RPC threads read it. Expiry is decided by the leader, which compares deadlines with its clock
+//! and proposes to end what has run out, and is carried out by everybody when that proposal is applied.
+//!
+//! Time is the replicated logical clock ([`ClockMillis`](crate::types::ClockMillis)) that travels with each
+//! batch. It stands still while no leader is at work, so a deadline survives a restart and an outage makes a
+//! lease live longer, never shorter.
+//!
+//! Invariants:
+//! - every lease is in the expiry order exactly once, under its present deadline;
+//! - a key hangs on at most one lease, and hangs on it exactly when its newest version says so: attachments
+//!   are not stored, they are rebuilt from the versions at start;
+//! - an epoch names one grant or renewal for ever (it is the log index of the command), so a proposal to end
+//!   a lease that was renewed, or revoked and granted again, in the meantime is recognised and refused;
+//! - a table never draws a number and never looks at a clock: the same commands make the same table.
+//!
+//! Deliberately missing: choosing lease ids and raising short times to live (both happen at the edge, before
+//! a command is replicated), checkpoints (every renewal is replicated already), and the deletions
+//! themselves, which are ordinary versions and made in `apply`.
+
+mod record;
+mod table;
+
+pub use record::{Lease, MAX_TTL_S};
+pub use table::{LeaseInfo, LeaseTable};

@@ -1,1 +1,43 @@
-//! Not written yet.
+//! The only place with threads and clocks: runs the effects of the pure parts.
+//!
+//! ```text
+//!  callers ─► Mailbox ─► Core::turn ─┬─ propose ─► consensus ─► log (write + sync, inline)
+//!  ticker ──►   ▲                    ├─ committed ─► apply ─► published root
+//!  maintenance ─┘                    └─ waiters answered, watch hubs fed
+//! ```
+//!
+//! One [`core::Core`] owns consensus, log and state machine. A *turn* takes everything that is in the mailbox:
+//! all commands become one raft entry (or a few), one write and one sync, one apply batch, one round of wake-ups.
+//! Whatever arrives meanwhile is the next turn. The sync runs inline: a second thread for it would cost each
+//! lone request a hand-over, which is dearer than the sync itself on most machines.
+//!
+//! The core runs where the embedder wants it ([`Placement`]): on a thread of its own, or as a future on the
+//! embedder's runtime beside its requests, which saves both hand-overs.
+//!
+//! Invariants:
+//! - what is answered is durable and published;
+//! - the first failed write or sync, or a storage error, ends the core: every waiter gets an error, nothing is
+//!   answered afterwards, and [`shared::Failure`] tells the reason;
+//! - slow work (flush, prewriting a log segment, scanning for dead versions) runs on the maintenance thread and
+//!   comes back as a note; one job of each kind at a time.
+//!
+//! Deliberately missing: the transport to peers (it comes with the cluster) and the choice between inline and
+//! separate syncing by the disk's measured speed.
+
+mod clock;
+pub(crate) mod core;
+mod core_policy;
+mod driver;
+mod mailbox;
+mod maintenance;
+mod metrics;
+pub(crate) mod shared;
+
+pub(crate) use clock::LogicalClock;
+pub(crate) use core_policy::Policy;
+pub use driver::{CoreFuture, Placement};
+pub(crate) use driver::{Threads, spawn_core_thread, spawn_helpers};
+pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};
+pub(crate) use maintenance::{Job, JobQueue};
+pub(crate) use metrics::Metrics;
+pub use metrics::{HistogramSnapshot, MetricsSnapshot};

@@ -325,7 +325,11 @@ fn it_does_what_ordered_maps_do<S: Subject>() {
     ];
     let steps = prop::collection::vec(step, 0..40);
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(24) });
-    runner.run(&steps, |steps| Ok(run::<S>(steps))).unwrap();
+    let result = runner.run(&steps, |steps| {
+        run::<S>(steps);
+        Ok(())
+    });
+    result.unwrap();
 }
 
 fn run<S: Subject>(steps: Vec<Step>) {

@@ -12,11 +12,13 @@
 //! Deliberately missing: conversions `From<u64>` and arithmetic operators. Use `new`, `get` and the named
 //! methods, so that each place where a counter is made up can be found.
 
+mod entry;
 mod error;
 mod ids;
 mod range;
 pub mod record;
 
+pub use entry::{EntryKind, HardState, LogEntry};
 pub use error::{Action, Error, InvalidRequest, Result};
 pub use ids::{
     ClockMillis, KeyspaceId, LeaseId, LogIndex, NodeId, RequestId, Revision, SubRevision, Term, VersionId,

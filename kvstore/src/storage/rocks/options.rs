@@ -16,7 +16,7 @@ pub struct RocksOptions {
     /// Table files that are open at a time; the others are opened again when they are needed.
     pub open_files_max: i32,
     /// Most bytes per second that flushes and compactions write, so that the raft log's syncs on the same
-    /// disk do not wait behind them. RocksDB goes below it by itself when there is little to do.
+    /// disk do not wait behind a burst. Must be above what clients can write for long, or writes will stall.
     pub background_bytes_per_s_max: u64,
 }
 
@@ -40,10 +40,17 @@ const INFO_LOG_FILES: usize = 2;
 /// log's next sync would have to wait for.
 const SYNC_STEP_BYTES: u64 = 1 << 20;
 
-/// Rate limiter: how often it hands out its share, and how often background reads and low-priority writes
-/// get their turn.
-const RATE_REFILL_PERIOD_US: i64 = 100_000;
+/// Rate limiter: how often it hands out its share; and one in how many turns goes to compactions before flushes.
+const RATE_REFILL_PERIOD_US: i64 = 20_000;
 const RATE_FAIRNESS: i32 = 10;
+
+/// Files of the first level at which RocksDB first delays, then stops writes. Far above the four at which it
+/// begins to compact: a delayed write holds up every client, a few more files only slow down rare reads.
+const LEVEL_ZERO_FILES_DELAY: i32 = 40;
+const LEVEL_ZERO_FILES_STOP: i32 = 80;
+
+/// Memtables of a family, of which one takes writes and the others wait for their flush.
+const MEMTABLES_MAX: i32 = 4;
 
 /// A file is compacted soon when this many of so many neighbouring keys (or this part of all) are deleted:
 /// compaction of old revisions must give the space back by itself.
@@ -83,7 +90,8 @@ impl RocksOptions {
         options.set_max_background_jobs(self.background_jobs_max);
         options.set_max_open_files(self.open_files_max);
         options.set_bytes_per_sync(SYNC_STEP_BYTES);
-        options.set_auto_tuned_ratelimiter(
+        // Not the self-tuning one: after a quiet time it starts low, a burst then waits for its flushes.
+        options.set_ratelimiter(
             self.background_bytes_per_s_max.try_into().unwrap_or(i64::MAX),
             RATE_REFILL_PERIOD_US,
             RATE_FAIRNESS,
@@ -120,7 +128,9 @@ impl RocksOptions {
         let mut options = Options::default();
         options.set_block_based_table_factory(&table);
         options.set_write_buffer_size(self.write_buffer_bytes);
-        options.set_max_write_buffer_number(4);
+        options.set_max_write_buffer_number(MEMTABLES_MAX);
+        options.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_FILES_DELAY);
+        options.set_level_zero_stop_writes_trigger(LEVEL_ZERO_FILES_STOP);
         // The same on every level, the first included: a file of new revisions overlaps no other and then
         // moves down without being rewritten, which RocksDB does only if the compression stays the same.
         options.set_compression_type(DBCompressionType::Lz4);

@@ -1,0 +1,60 @@
+# The project's commands. Everything they download or build beside the checkout goes to HOLDFAST_CACHE.
+#
+#   make run     command 1: a durable node, on a fresh Debian with Rust, until ctrl-C
+#   make test    command 2: the tests
+
+export HOLDFAST_CACHE ?= $(HOME)/.cache/holdfast
+target := $(or $(CARGO_TARGET_DIR),target)
+# What is passed on, as in: make run ARGS="--listen-client-urls=http://0.0.0.0:2379"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## this list
+	@echo "Holdfast: an etcd-compatible datastore for Kubernetes. Commands:"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo "Caches: HOLDFAST_CACHE=$(HOLDFAST_CACHE), CARGO_TARGET_DIR=$(target)"
+
+.PHONY: setup
+setup: ## what builds need: g++, libclang and RocksDB, once per machine (4 min the first time)
+	@scripts/rocksdb >/dev/null
+
+.PHONY: build
+build: setup ## target/release/etcd-shim
+	cargo build --release --locked --package etcd-shim
+
+.PHONY: run
+run: build ## a durable node with its data in ./default.etcd, until ctrl-C
+	@scripts/run $(target)/release/etcd-shim $(ARGS)
+
+.PHONY: test
+test: setup ## all tests but the long ones of .ci/run; needs Go for the real etcd that golden scripts compare with
+	@scripts/peers etcd >/dev/null
+	cargo test --workspace --locked $(ARGS)
+
+.PHONY: kubernetes
+kubernetes: build ## a real kube-apiserver on a fresh node, until ctrl-C (SERVER=path: on another etcd; TRANSPORT=mtls|unix|plain)
+	@SERVER=$(or $(SERVER),$(abspath $(target)/release/etcd-shim)) scripts/kubernetes $(ARGS)
+
+.PHONY: lint
+lint: setup ## formatting, clippy and documentation without a warning
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+.PHONY: fmt
+fmt: ## formats the Rust and the Go sources
+	cargo fmt --all
+	gofmt -l -w tests/kubernetes
+
+.PHONY: bench
+bench: setup ## the benches; ARGS goes to cargo bench
+	cargo bench --workspace --locked $(ARGS)
+
+.PHONY: ci
+ci: ## everything that continuous integration runs
+	.ci/run
+
+.PHONY: clean
+clean: ## removes build results of this checkout; HOLDFAST_CACHE and data stay
+	cargo clean

@@ -1,0 +1,103 @@
+//! One connection: HTTP/1 or HTTP/2, whichever the peer speaks.
+
+use super::first_bytes::FirstBytes;
+use super::shutdown::Signal;
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long a peer may take to show which protocol it speaks, or to send the head of an HTTP/1 request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes a peer may send on one stream before it must wait for us: the largest request of the default
+/// settings (1.5 MiB) arrives without a pause.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// The same for all streams of a connection. It is also what one connection can make us hold.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// The largest HTTP/2 frame we take; fewer frames for large puts.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
+
+/// Bytes of one stream's replies that wait for the peer's window; bursts of watch events fit.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+/// Size of a request's header fields. Tokens and Kubernetes' metadata are far below.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// Streams that were opened and reset again before we saw them. h2's 20 is soon reached by a client that
+/// gives up on a few dozen requests at once; a flood of them still ends the connection.
+const RESET_STREAMS_MAX: usize = 1024;
+
+/// What the flags say about HTTP/2.
+#[derive(Clone, Debug)]
+pub struct Http2Settings {
+    /// Streams that a connection may have open at a time.
+    pub max_concurrent_streams: u32,
+    /// Time between pings of the server; none turns them off.
+    pub keepalive_interval: Option<Duration>,
+    /// How long the answer to a ping may take.
+    pub keepalive_timeout: Duration,
+}
+
+/// The builder that serves all connections of a listener.
+pub(super) fn builder(settings: &Http2Settings) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout);
+    builder
+}
+
+/// Serves a connection until the peer leaves or the end comes.
+pub(super) async fn serve<I, S, B>(
+    builder: auto::Builder<TokioExecutor>,
+    stream: I,
+    service: S,
+    mut signal: Signal,
+) where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stream = TokioIo::new(FirstBytes::new(stream, HEAD_PATIENCE));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => Some(ended),
+        () = signal.draining() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                () = signal.dropping() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // Peers that vanish or misbehave are everyday life; who looks for them asks for it.
+        tracing::debug!(%error, "a connection ended with an error");
+    }
+}

@@ -1,0 +1,58 @@
+//! Open files: how many the system allows, and who gets them.
+
+use crate::http::descriptors_max;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Files kept for what is not a connection of a client: the storage engine, the log, metrics, logging.
+const RESERVED: u64 = 512;
+
+/// When the system allows less than the reserve, connections get this many all the same: a server that
+/// accepts nobody is no server.
+const CONNECTIONS_MIN: u64 = 64;
+
+/// What we assume when the system has no limit.
+const UNLIMITED: u64 = 1 << 20;
+
+/// Raises the soft limit to the hard one, as Go's runtime does for etcd, and gives what is allowed then.
+pub fn raise() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let before = limit.current;
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, limit = before.unwrap_or(UNLIMITED), "cannot raise the limit of open files");
+        }
+    }
+    descriptors_max().unwrap_or(UNLIMITED)
+}
+
+/// How many connections clients may have at a time.
+pub fn connections_max(descriptors: u64, asked: Option<usize>) -> usize {
+    let allowed = descriptors.saturating_sub(RESERVED).max(CONNECTIONS_MIN);
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    match asked {
+        Some(asked) if asked > allowed => {
+            tracing::warn!(
+                asked,
+                allowed,
+                "--max-client-connections is more than the limit of open files allows"
+            );
+            allowed
+        }
+        Some(asked) => asked,
+        None => allowed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_room_for_files() {
+        assert_eq!(connections_max(10_512, None), 10_000);
+        assert_eq!(connections_max(10_512, Some(5)), 5);
+        assert_eq!(connections_max(1_024, Some(100_000)), 512);
+        assert_eq!(connections_max(100, None), 64);
+    }
+}

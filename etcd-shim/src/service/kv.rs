@@ -1,0 +1,119 @@
+//! KV.
+
+use super::range_stream::RangeStream;
+use super::{Shared, read_transaction};
+use crate::convert::{range, status, transaction, write};
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server::Kv,
+};
+use kvstore::Revision;
+use kvstore::command::{Operation, OperationOutcome, Transaction, TransactionOutcome};
+use kvstore::store::Consistency;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// `etcdserverpb.KV`.
+pub struct KvService {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl KvService {
+    async fn transact(&self, transaction: Transaction) -> Result<TransactionOutcome, Status> {
+        self.shared.keyspace.transact(transaction).await.map_err(status::of)
+    }
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+        let request = request.into_inner();
+        let consistency =
+            if request.serializable { Consistency::Serializable } else { Consistency::Linearizable };
+        let (query, shape) = range::query(request)?;
+        let reply = self.shared.keyspace.range(query, consistency).await.map_err(status::of)?;
+        Ok(Response::new(range::response(reply.result, shape, self.shared.header(reply.revision))))
+    }
+
+    type RangeStreamStream = RangeStream;
+
+    async fn range_stream(&self, request: Request<RangeRequest>) -> Result<Response<RangeStream>, Status> {
+        RangeStream::open(request.into_inner(), &self.shared).await.map(Response::new)
+    }
+
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let request = request.into_inner();
+        let size_fits = self.shared.check_size(&request);
+        let put = write::put(request)?;
+        size_fits?;
+        let outcome = self.transact(write::alone(Operation::Put(put))).await?;
+        let header = self.shared.header(outcome.revision);
+        match first(outcome)? {
+            OperationOutcome::Put { previous } => Ok(Response::new(write::put_response(previous, header))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<DeleteRangeRequest>,
+    ) -> Result<Response<DeleteRangeResponse>, Status> {
+        let request = request.into_inner();
+        let size_fits = self.shared.check_size(&request);
+        let delete = write::delete(request)?;
+        size_fits?;
+        let outcome = self.transact(write::alone(Operation::Delete(delete))).await?;
+        let header = self.shared.header(outcome.revision);
+        match first(outcome)? {
+            OperationOutcome::Delete { deleted, previous } => {
+                Ok(Response::new(write::delete_response(deleted, previous, header)))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
+        let request = request.into_inner();
+        let (read_only, serializable) = transaction::read_only(&request);
+        let size_fits = if read_only { Ok(()) } else { self.shared.check_size(&request) };
+        let (transaction, shapes) = transaction::transaction(request, self.shared.settings.max_txn_ops)?;
+        size_fits?;
+        let outcome = if read_only {
+            if !serializable {
+                self.shared.keyspace.read_barrier().await.map_err(status::of)?;
+            }
+            read_transaction::execute(&transaction, self.shared.keyspace.reader()).map_err(status::of)?
+        } else {
+            self.transact(transaction).await?
+        };
+        let header = self.shared.header(outcome.revision);
+        Ok(Response::new(transaction::response(outcome, shapes, header)))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<CompactionRequest>,
+    ) -> Result<Response<CompactionResponse>, Status> {
+        let request = request.into_inner();
+        if request.revision < 0 {
+            // Below etcd's floor of a fresh store, which is −1.
+            return Err(status::COMPACTED.into());
+        }
+        let revision = Revision::new(request.revision);
+        let current = self.shared.keyspace.compact(revision, request.physical).await.map_err(status::of)?;
+        Ok(Response::new(CompactionResponse { header: self.shared.header(current) }))
+    }
+}
+
+/// The result of a transaction's only operation.
+fn first(outcome: TransactionOutcome) -> Result<OperationOutcome, Status> {
+    outcome
+        .results
+        .into_iter()
+        .next()
+        .ok_or_else(|| Status::internal("etcdserver: an outcome without results"))
+}
+
+fn unexpected(outcome: &OperationOutcome) -> Status {
+    Status::internal(format!("etcdserver: unexpected outcome {outcome:?}"))
+}

@@ -1,0 +1,143 @@
+//! Lease.
+
+use super::Shared;
+use super::stream_end::StreamEnd;
+use crate::convert::{lease, status};
+use crate::proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, lease_server::Lease,
+};
+use kvstore::LeaseId;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// `etcdserverpb.Lease`.
+pub struct LeaseService {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[tonic::async_trait]
+impl Lease for LeaseService {
+    async fn lease_grant(
+        &self,
+        request: Request<LeaseGrantRequest>,
+    ) -> Result<Response<LeaseGrantResponse>, Status> {
+        let request = request.into_inner();
+        let granted = self
+            .shared
+            .keyspace
+            .lease_grant(LeaseId::new(request.id), request.ttl)
+            .await
+            .map_err(status::of)?;
+        Ok(Response::new(LeaseGrantResponse {
+            header: self.shared.header(granted.revision),
+            id: granted.id.get(),
+            ttl: granted.ttl_s,
+            error: String::new(),
+        }))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<LeaseRevokeRequest>,
+    ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let id = LeaseId::new(request.into_inner().id);
+        let revision = self.shared.keyspace.lease_revoke(id).await.map_err(status::of)?;
+        Ok(Response::new(LeaseRevokeResponse { header: self.shared.header(revision) }))
+    }
+
+    type LeaseKeepAliveStream = KeepAlives;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<LeaseKeepAliveRequest>>,
+    ) -> Result<Response<KeepAlives>, Status> {
+        Ok(Response::new(KeepAlives {
+            end: StreamEnd::of(request.metadata().as_ref(), &self.shared),
+            requests: request.into_inner(),
+            shared: Arc::clone(&self.shared),
+            renewal: None,
+            ended: false,
+        }))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let request = request.into_inner();
+        self.shared.keyspace.read_barrier().await.map_err(status::of)?;
+        let info = self.shared.keyspace.lease_time_to_live(LeaseId::new(request.id), request.keys);
+        Ok(Response::new(lease::time_to_live(request.id, info, self.shared.header_now())))
+    }
+
+    async fn lease_leases(
+        &self,
+        _: Request<LeaseLeasesRequest>,
+    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+        let leases = self.shared.keyspace.leases();
+        Ok(Response::new(lease::leases(leases, self.shared.header_now())))
+    }
+}
+
+type Renewal = Pin<Box<dyn Future<Output = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+
+/// Answers keep-alives in their order, one at a time.
+pub struct KeepAlives {
+    requests: Streaming<LeaseKeepAliveRequest>,
+    shared: Arc<Shared>,
+    end: StreamEnd,
+    /// The one that is under way.
+    renewal: Option<Renewal>,
+    ended: bool,
+}
+
+impl KeepAlives {
+    fn poll_answer(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<LeaseKeepAliveResponse, Status>>> {
+        if let Poll::Ready(end) = self.end.poll(context) {
+            return Poll::Ready(Some(Err(end)));
+        }
+        loop {
+            if let Some(renewal) = &mut self.renewal {
+                let answer = ready!(renewal.as_mut().poll(context));
+                self.renewal = None;
+                return Poll::Ready(Some(answer));
+            }
+            match ready!(Pin::new(&mut self.requests).poll_next(context)) {
+                Some(Ok(request)) => {
+                    self.renewal = Some(Box::pin(renew(Arc::clone(&self.shared), request.id)));
+                }
+                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Stream for KeepAlives {
+    type Item = Result<LeaseKeepAliveResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let answer = ready!(self.poll_answer(context));
+        self.ended = !matches!(answer, Some(Ok(_)));
+        Poll::Ready(answer)
+    }
+}
+
+async fn renew(shared: Arc<Shared>, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+    // Before the renewal: a client must never see "renewed" with a revision in which the lease was gone.
+    let header = shared.header_now();
+    let ttl = shared.keyspace.lease_keep_alive(LeaseId::new(id)).await.map_err(status::of)?;
+    Ok(LeaseKeepAliveResponse { header, id, ttl: ttl.unwrap_or(0) })
+}

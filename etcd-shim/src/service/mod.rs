@@ -1,0 +1,135 @@
+//! The services: one file for each of etcd's, and what they share.
+//!
+//! A call's way: [`guard`] looks at the metadata and the size of what arrives, tonic decodes the message, the
+//! method below hands it to `convert`, awaits the store, and gives the outcome back through `convert`. Unary
+//! methods hold no state; the two long-lived streams (`watch`, the keep-alives of `lease`) are plain state
+//! machines that the connection's task polls. No call spawns a task or locks anything of its own.
+//!
+//! Invariants:
+//! - the response stream is the only queue between a stream and its client: while the client does not read,
+//!   nothing is taken from the store for it;
+//! - every method of every registered service answers, if only with a clear "not yet";
+//! - headers show the revision that the answer reflects, not a later one.
+//!
+//! Deliberately missing: counting of calls, listeners and TLS (the edge's), authentication.
+
+mod auth;
+mod cluster;
+mod election;
+mod guard;
+mod identity;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
+mod range_stream;
+mod read_transaction;
+mod routes;
+mod stream_end;
+#[cfg(test)]
+mod tests;
+mod unknown;
+mod watch;
+
+pub use identity::{Identity, cluster_id, member_id};
+
+use crate::convert::header::Headers;
+use crate::convert::status;
+use crate::proto::etcdserverpb::ResponseHeader;
+use kvstore::store::{Keyspace, Store};
+use kvstore::{KeyspaceId, Revision};
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+use stream_end::StreamsEnd;
+use tonic::Status;
+
+/// What a message may be larger than a request, in bytes (etcd's number): the frame around it.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
+
+/// What the services can be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Largest write request, in bytes.
+    pub max_request_bytes: usize,
+    /// Most operations in one list of a transaction.
+    pub max_txn_ops: usize,
+    /// Time between the progress notifications of an idle watch; a tenth is added at random.
+    pub watch_progress_interval: Duration,
+    /// The election timeout; streams that require a leader end after three of them without one.
+    pub election_timeout: Duration,
+}
+
+impl Default for Settings {
+    /// etcd's defaults.
+    fn default() -> Self {
+        Self {
+            max_request_bytes: 3 * 512 * 1024,
+            max_txn_ops: 128,
+            watch_progress_interval: Duration::from_secs(10 * 60),
+            election_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Settings {
+    /// Largest message that is received, in bytes, and the size from which on watch responses are split.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_request_bytes.saturating_add(MESSAGE_OVERHEAD_BYTES)
+    }
+}
+
+/// All services of one member.
+#[derive(Clone)]
+pub struct Services {
+    shared: Arc<Shared>,
+}
+
+impl Services {
+    /// Serves keyspace `default` of `store`.
+    pub fn new(store: Store, identity: Identity, settings: Settings) -> Self {
+        let headers = Headers { cluster_id: identity.cluster_id, member_id: identity.member_id };
+        let keyspace = store.keyspace(KeyspaceId::DEFAULT);
+        let streams_end = StreamsEnd::new();
+        Self { shared: Arc::new(Shared { store, keyspace, identity, settings, headers, streams_end }) }
+    }
+
+    /// Ends all watch and keep-alive streams with "server stopped", so that connections can be closed without
+    /// waiting for clients that never leave.
+    pub fn end_streams(&self) {
+        self.shared.streams_end.end();
+    }
+}
+
+/// What every service needs.
+struct Shared {
+    store: Store,
+    keyspace: Keyspace,
+    identity: Identity,
+    settings: Settings,
+    headers: Headers,
+    streams_end: StreamsEnd,
+}
+
+impl Shared {
+    /// The header of a response that reflects `revision`.
+    fn header(&self, revision: Revision) -> Option<ResponseHeader> {
+        self.headers.at(revision, self.store.term())
+    }
+
+    /// The header of a response that reflects the present.
+    fn header_now(&self) -> Option<ResponseHeader> {
+        self.header(self.keyspace.revision())
+    }
+
+    /// Refuses a write request whose replicated form would be too large.
+    fn check_size(&self, request: &impl Message) -> Result<(), Status> {
+        /// What etcd's envelope adds to a request near the limit: tag and length of the request, and a header
+        /// with an id of nine bytes (ten for half of all member ids).
+        const ENVELOPE_BYTES: usize = 17;
+        if request.encoded_len() + ENVELOPE_BYTES > self.settings.max_request_bytes {
+            return Err(status::REQUEST_TOO_LARGE.into());
+        }
+        Ok(())
+    }
+}

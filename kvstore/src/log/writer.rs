@@ -1,0 +1,374 @@
+//! The log itself: one owner, one frame for each append.
+
+use super::damage::io_failed;
+use super::file::Files;
+use super::format::{
+    FRAME_HEADER_BYTES, FrameHeader, LogId, MAX_PAYLOAD_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES,
+    SegmentHeader, Sequence, frame_bytes, page_start, zeros_end,
+};
+use super::recover::{self, Opened};
+use super::segment::{
+    Plan, PreparedSegment, Retired, RetiredQueue, Segment, SegmentJob, Ticket, is_usable_size,
+};
+use super::table::{Slot, Table};
+use super::{HardState, LogConfig, LogEntry, Recovered, record};
+use crate::types::{Error, InvalidRequest, LogIndex, Result};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// A segment that must grow because the next one is not ready grows by at least this, so that not every append
+/// pays for it.
+const GROW_BYTES: u64 = 1 << 20;
+/// The buffer for a frame is kept from append to append up to this size.
+const KEPT_BUFFER_BYTES: usize = 4 << 20;
+
+/// The durable raft log. See the module's text.
+pub struct Log {
+    files: Arc<dyn Files>,
+    config: LogConfig,
+    log_id: LogId,
+    /// In order, without holes; the last one is in use.
+    pub(super) segments: VecDeque<Segment>,
+    /// The ones that come next, in order.
+    prepared: VecDeque<Segment>,
+    retired: RetiredQueue,
+    job_running: Arc<AtomicBool>,
+    pub(super) table: Table,
+    hard_state: Option<HardState>,
+    next_frame: u64,
+    /// The bytes of the page that the next frame begins in, up to there. During an append: the whole write.
+    buffer: Vec<u8>,
+    poisoned: Option<String>,
+    last_sync_us: u64,
+    unprepared: u64,
+}
+
+impl Log {
+    /// Opens the log, or makes one if the directory is empty or missing, and gives what it holds.
+    ///
+    /// All of the log is checked, but only entries ≥ `wanted_from` (the first one the caller's state does not
+    /// have durably) are kept in memory, beside 24 bytes for every entry. A log that begins behind `wanted_from`
+    /// is refused. A log that *ends* before it is the caller's to judge: [`Log::last_index`] below the applied
+    /// index means that acknowledged entries are gone, unless the state was restored on purpose, after which
+    /// [`Log::restart_after`] is due.
+    pub fn open(files: Arc<dyn Files>, config: LogConfig, wanted_from: LogIndex) -> Result<(Log, Recovered)> {
+        if !is_usable_size(config.segment_bytes) {
+            let text = "segment_bytes must be a multiple of 4096 from 8192 to 1073741824";
+            return Err(Error::Config(format!("{text}, not {}", config.segment_bytes)));
+        }
+        let opened = recover::open(&*files, &config.dir, wanted_from)?;
+        let is_new = opened.is_none();
+        let opened = opened.unwrap_or_else(|| Opened {
+            log_id: LogId(files.random_number() | 1),
+            segments: VecDeque::new(),
+            prepared: VecDeque::new(),
+            table: Table::starting_after(LogIndex::NONE),
+            next_frame: 1,
+            tail: Vec::new(),
+            recovered: Recovered::default(),
+        });
+        let mut log = Log {
+            files,
+            config,
+            log_id: opened.log_id,
+            segments: opened.segments,
+            prepared: opened.prepared,
+            retired: Arc::new(Mutex::new(VecDeque::new())),
+            job_running: Arc::new(AtomicBool::new(false)),
+            table: opened.table,
+            hard_state: opened.recovered.hard_state,
+            next_frame: opened.next_frame,
+            buffer: opened.tail,
+            poisoned: None,
+            last_sync_us: 0,
+            unprepared: 0,
+        };
+        if is_new {
+            log.prepare_now()?;
+            log.rotate();
+        }
+        Ok((log, opened.recovered))
+    }
+
+    /// Makes the hard state (if it changed) and the entries durable, in one write and one sync.
+    ///
+    /// An entry with an index that is there already replaces that one and everything behind it. On
+    /// [`Error::NoSpace`] nothing was written and the same call may be tried again; any other failure poisons.
+    ///
+    /// # Panics
+    /// If the entries are not consecutive or do not continue (or replace) the ones that are there.
+    pub fn append(&mut self, hard_state: Option<HardState>, entries: &[LogEntry]) -> Result<()> {
+        self.check_usable()?;
+        if hard_state.is_none() && entries.is_empty() {
+            return Ok(());
+        }
+        if let Some(first) = entries.first() {
+            assert!(
+                self.table.accepts(first.index),
+                "entry {} neither continues nor replaces the log's {}..={}",
+                first.index,
+                self.first_index(),
+                self.last_index()
+            );
+            assert!(
+                entries.windows(2).all(|pair| pair[1].index == pair[0].index.next()),
+                "the entries of one append are consecutive"
+            );
+        }
+        self.write_frame(hard_state, None, entries)
+    }
+
+    /// Forgets all entries: a snapshot up to `last` was installed durably, and the log goes on behind it.
+    pub fn restart_after(&mut self, last: LogIndex, hard_state: Option<HardState>) -> Result<()> {
+        self.check_usable()?;
+        self.write_frame(hard_state, Some(last), &[])
+    }
+
+    /// Gives up the segments that hold only entries below `keep_from`. No disk work: [`Log::housekeeping`]
+    /// has it done. The hard state survives.
+    pub fn purge_below(&mut self, keep_from: LogIndex) -> Result<()> {
+        self.check_usable()?;
+        // The newest frame stays, whatever is in it: it proves where the log ends. The segment in use may be
+        // without one, if there was no space for the frame that it was taken for.
+        let newest = self.segments.iter().rev().find(|segment| segment.has_frames());
+        let newest = newest.map_or(Sequence::FIRST, |segment| segment.sequence);
+        let oldest = self.table.oldest_needed(keep_from).map_or(newest, |needed| needed.min(newest));
+        while self.segments.front().is_some_and(|segment| segment.sequence < oldest) {
+            if let Some(segment) = self.segments.pop_front() {
+                self.retired.lock().push_back(Retired { sequence: segment.sequence, bytes: segment.bytes });
+            }
+        }
+        self.table.forget_before(oldest);
+        Ok(())
+    }
+
+    /// Work to be run on another thread, if there is any: making the next segment, recycling purged ones.
+    /// One job at a time: there is none while the last one's result lives and is not handed to [`Log::finish`].
+    pub fn housekeeping(&mut self) -> Option<SegmentJob> {
+        if self.poisoned.is_some() {
+            return None;
+        }
+        let plan = (self.prepared.len() < self.config.spare_segments).then(|| self.next_plan());
+        if !SegmentJob::has_work(plan, &self.retired) {
+            return None;
+        }
+        self.job(plan)
+    }
+
+    /// Takes what a job made.
+    pub fn finish(&mut self, done: PreparedSegment) {
+        if let Some(segment) = done.segment {
+            assert_eq!(
+                segment.sequence,
+                self.next_plan().sequence,
+                "the job is of this log, and the only one"
+            );
+            self.prepared.push_back(segment);
+        }
+    }
+
+    /// The first entry that can be read; one above [`Log::last_index`] if there is none.
+    pub fn first_index(&self) -> LogIndex {
+        self.table.first_index()
+    }
+
+    /// The last entry, or where the log starts behind if there is none.
+    pub fn last_index(&self) -> LogIndex {
+        self.table.last_index()
+    }
+
+    /// The newest durable hard state.
+    pub fn hard_state(&self) -> Option<HardState> {
+        self.hard_state
+    }
+
+    /// Bytes written to segments that are not purged.
+    pub fn live_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.end).sum()
+    }
+
+    /// How long the last append's sync took.
+    pub fn last_sync_us(&self) -> u64 {
+        self.last_sync_us
+    }
+
+    /// How often an append had to make a segment, or make one longer, because none was ready.
+    pub fn unprepared_count(&self) -> u64 {
+        self.unprepared
+    }
+
+    pub(super) fn check_usable(&self) -> Result<()> {
+        match &self.poisoned {
+            Some(why) => Err(Error::Poisoned(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&mut self, error: &Error) -> Error {
+        let why = format!("raft log: {error}");
+        tracing::error!(why, "the raft log stops: what the disk holds is not known any more");
+        self.poisoned = Some(why.clone());
+        Error::Poisoned(why)
+    }
+
+    fn active(&self) -> &Segment {
+        let Some(active) = self.segments.back() else { unreachable!("a segment is in use from open on") };
+        active
+    }
+
+    fn active_mut(&mut self) -> &mut Segment {
+        let Some(active) = self.segments.back_mut() else { unreachable!("a segment is in use from open on") };
+        active
+    }
+
+    fn write_frame(
+        &mut self,
+        hard_state: Option<HardState>,
+        restart: Option<LogIndex>,
+        entries: &[LogEntry],
+    ) -> Result<()> {
+        let payload_bound = record::payload_bound(entries);
+        if payload_bound > MAX_PAYLOAD_BYTES {
+            let [size_bytes, limit_bytes] = [payload_bound, MAX_PAYLOAD_BYTES].map(|bytes| bytes as usize);
+            return Err(InvalidRequest::TooLarge { size_bytes, limit_bytes }.into());
+        }
+        match self.make_room(frame_bytes(payload_bound)) {
+            Err(error @ Error::NoSpace(_)) => return Err(error),
+            other => other.map_err(|error| self.poison(&error))?,
+        }
+        let first_in_segment = !self.active().has_frames();
+        let new_state = hard_state.or(if first_in_segment { self.hard_state } else { None });
+        let frame_at = self.buffer.len();
+        self.buffer.resize(frame_at + FRAME_HEADER_BYTES as usize, 0);
+        if first_in_segment {
+            record::put_position(&mut self.buffer, self.table.last_index());
+        }
+        if let Some(last) = restart {
+            record::put_restart(&mut self.buffer, last);
+        }
+        if let Some(state) = new_state {
+            record::put_hard_state(&mut self.buffer, state);
+        }
+        let mut records = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let start = self.buffer.len();
+            record::put_entry(&mut self.buffer, entry);
+            records.push((start, self.buffer.len() - start));
+        }
+        let start = page_start(self.active().end);
+        let old_end = self.active().end;
+        let header = SegmentHeader { log_id: self.log_id, sequence: self.active().sequence };
+        FrameHeader::seal(header, self.next_frame, &mut self.buffer[frame_at..]);
+        let end = old_end + frame_bytes((self.buffer.len() - frame_at) as u64 - FRAME_HEADER_BYTES);
+        self.write_and_sync(start, end).map_err(|error| self.poison(&error))?;
+
+        // Durable from here on.
+        self.next_frame += 1;
+        self.hard_state = new_state.or(self.hard_state);
+        if let Some(last) = restart {
+            self.table = Table::starting_after(last);
+        }
+        for (entry, (at, bytes)) in entries.iter().zip(records) {
+            let slot = Slot { sequence: header.sequence, offset: start + at as u64, bytes: bytes as u32 };
+            self.table.set(entry.index, slot);
+        }
+        self.active_mut().end = end;
+        self.keep_tail(start, end);
+        Ok(())
+    }
+
+    /// Writes the buffer at `start` with zeros behind it, whole pages only, and syncs.
+    fn write_and_sync(&mut self, start: u64, end: u64) -> Result<()> {
+        let segment_bytes = self.active().bytes;
+        assert!(end <= segment_bytes, "room was made for the frame");
+        self.buffer.resize((zeros_end(end, segment_bytes) - start) as usize, 0);
+        let active = self.active();
+        let failed = |error| io_failed(&active.path, "writing the raft log", &error);
+        active.file.write_at(start, &self.buffer).map_err(failed)?;
+        let before = Instant::now();
+        active.file.sync_data().map_err(failed)?;
+        self.last_sync_us = before.elapsed().as_micros() as u64;
+        Ok(())
+    }
+
+    /// Leaves in the buffer what the next write begins with.
+    fn keep_tail(&mut self, start: u64, end: u64) {
+        let tail = (page_start(end) - start) as usize..(end - start) as usize;
+        let bytes = tail.len();
+        self.buffer.copy_within(tail, 0);
+        self.buffer.truncate(bytes);
+        self.buffer.shrink_to(KEPT_BUFFER_BYTES);
+    }
+
+    /// Sees to it that the segment in use has room for `bytes`.
+    fn make_room(&mut self, bytes: u64) -> Result<()> {
+        if self.active().end + bytes <= self.active().bytes {
+            return Ok(());
+        }
+        if self.active().has_frames() {
+            if self.prepared.is_empty() {
+                self.unprepared += 1;
+                self.prepare_now()?;
+            }
+            self.rotate();
+        }
+        let needed = (self.active().end + bytes).next_multiple_of(PAGE_BYTES);
+        let active = self.active_mut();
+        if needed > active.bytes {
+            // A frame larger than a segment, or the next segment is still being made on another thread.
+            let ahead = if active.has_frames() { GROW_BYTES } else { 0 };
+            active.grow(needed.max(active.bytes + ahead))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the next segment here and now, unless a job is at it.
+    fn prepare_now(&mut self) -> Result<()> {
+        if let Some(job) = self.job(Some(self.next_plan())) {
+            let done = job.run()?;
+            self.finish(done);
+        }
+        Ok(())
+    }
+
+    /// Takes the next segment into use, if one is ready.
+    fn rotate(&mut self) {
+        if let Some(next) = self.prepared.pop_front() {
+            self.segments.push_back(next);
+            self.buffer.clear();
+        }
+    }
+
+    fn next_plan(&self) -> Plan {
+        let last = self.segments.back().map_or(Sequence(0), |segment| segment.sequence);
+        let sequence = last.plus(1 + self.prepared.len());
+        Plan { log_id: self.log_id, sequence, bytes: self.config.segment_bytes }
+    }
+
+    fn job(&self, plan: Option<Plan>) -> Option<SegmentJob> {
+        Some(SegmentJob {
+            ticket: Ticket::take(&self.job_running)?,
+            files: self.files.clone(),
+            dir: self.config.dir.clone(),
+            retired: self.retired.clone(),
+            plan,
+        })
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.config.dir)
+            .field("first_index", &self.first_index())
+            .field("last_index", &self.last_index())
+            .field("poisoned", &self.poisoned)
+            .finish_non_exhaustive()
+    }
+}
+
+const _: () = assert!(SEGMENT_HEADER_BYTES.is_multiple_of(PAGE_BYTES));

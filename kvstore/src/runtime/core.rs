@@ -1,0 +1,346 @@
+//! The core: consensus, log and state machine, driven turn by turn.
+
+use super::core_policy::Policy;
+use super::shared::Shared;
+use super::{JobQueue, LogicalClock, Metrics, Note, Work};
+use crate::apply::{Applied, Committed, StateMachine};
+use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
+use crate::consensus::{Effects, Input, Node, ProposeRefused, Role};
+use crate::log::Log;
+use crate::propose::{Submission, Waiters, WakeList, split_into_batches};
+use crate::read::ReadBarriers;
+use crate::types::{EntryKind, Error, KeyspaceId, LogEntry, LogIndex, RequestId, Result};
+use crate::watch::Hub;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bytes of commands that go into one log write: bounds the time of one sync and the memory of one frame.
+const TURN_BYTES_MAX: usize = 8 << 20;
+
+/// Everything one member does, in one place and on one thread.
+pub(crate) struct Core {
+    pub(super) node: Node,
+    pub(super) log: Log,
+    pub(super) machine: StateMachine,
+    pub(super) shared: Arc<Shared>,
+    pub(super) jobs: Arc<JobQueue>,
+    pub(super) clock: LogicalClock,
+    pub(super) policy: Policy,
+    pub(super) wakes: WakeList,
+    hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
+    waiters: Waiters,
+    reads: ReadBarriers,
+    /// Batches proposed here and not yet committed, with the bytes that identify them: what is committed need
+    /// not be decoded again.
+    proposed: VecDeque<(Bytes, Arc<Batch>)>,
+    proposer: u64,
+    pub(super) next_request: RequestId,
+}
+
+/// What a core is made of.
+pub(crate) struct CoreParts {
+    pub(crate) node: Node,
+    pub(crate) log: Log,
+    pub(crate) machine: StateMachine,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) jobs: Arc<JobQueue>,
+    pub(crate) policy: Policy,
+    pub(crate) hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
+    pub(crate) reads: ReadBarriers,
+    /// Differs between any two starts of any member.
+    pub(crate) boot_nonce: u64,
+}
+
+impl Core {
+    pub(crate) fn new(parts: CoreParts) -> Self {
+        Self {
+            clock: LogicalClock::starting_at(parts.machine.clock()),
+            node: parts.node,
+            log: parts.log,
+            machine: parts.machine,
+            shared: parts.shared,
+            jobs: parts.jobs,
+            policy: parts.policy,
+            wakes: WakeList::default(),
+            hubs: parts.hubs,
+            waiters: Waiters::default(),
+            reads: parts.reads,
+            proposed: VecDeque::new(),
+            proposer: parts.boot_nonce,
+            next_request: RequestId::new(1),
+        }
+    }
+
+    /// Stands for election now: the only voter of a group need not wait for its timeout.
+    pub(crate) fn campaign(&mut self) -> Result<()> {
+        self.step(Input::Campaign).map(|_| ())
+    }
+
+    /// Whether this member leads and has applied what it inherited.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.shared.reads_are_local()
+    }
+
+    /// Does all of `work`. Gives `false` when it was told to stop.
+    ///
+    /// # Errors
+    /// Any error is the end: the caller must not call again but [`Core::fail`].
+    pub(crate) fn turn(&mut self, work: Work) -> Result<bool> {
+        for _ in 0..work.ticks {
+            self.tick()?;
+        }
+        for note in work.notes {
+            match note {
+                Note::Job(done) => self.job_done(done)?,
+                Note::DiskSpace { free_bytes, total_bytes } => {
+                    self.policy.disk_space(free_bytes, total_bytes)
+                }
+            }
+        }
+        self.policy.removal_waits.extend(work.removals);
+        for slot in work.reads {
+            self.reads.wait(slot);
+        }
+        self.ask_for_reads()?;
+        self.propose(work.submissions)?;
+        self.after_turn()?;
+        self.wakes.wake();
+        Ok(!work.stop)
+    }
+
+    fn tick(&mut self) -> Result<()> {
+        self.step(Input::Tick)?;
+        self.reads.tick(&mut self.wakes);
+        self.on_policy_tick()
+    }
+
+    fn ask_for_reads(&mut self) -> Result<()> {
+        if let Some(context) = self.reads.begin_attempt() {
+            Metrics::add(&self.shared.metrics.read_indexes, 1);
+            self.step(Input::ReadIndex(context))?;
+        }
+        Ok(())
+    }
+
+    /// Proposes everything, in as few entries and syncs as the bounds allow.
+    pub(super) fn propose(&mut self, submissions: Vec<Submission>) -> Result<()> {
+        if submissions.is_empty() {
+            return Ok(());
+        }
+        let admitted = self.refuse_what_has_no_space(submissions);
+        let clock = self.clock.now();
+        let proposals = split_into_batches(admitted, self.proposer, clock, &mut self.next_request);
+        let mut encoded = Vec::with_capacity(proposals.len());
+        let mut bytes = 0;
+        for proposal in proposals {
+            let data = encode_batch(&proposal.batch);
+            bytes += data.len();
+            self.waiters.remember(proposal.batch.first_request, proposal.waiters);
+            self.proposed.push_back((data.clone(), Arc::new(proposal.batch)));
+            encoded.push(data);
+            if bytes >= TURN_BYTES_MAX {
+                self.propose_encoded(std::mem::take(&mut encoded))?;
+                bytes = 0;
+            }
+        }
+        self.propose_encoded(encoded)
+    }
+
+    /// Proposes a batch without commands: it only carries the clock.
+    pub(super) fn propose_clock(&mut self) -> Result<()> {
+        let batch = Batch {
+            proposer: self.proposer,
+            clock: self.clock.now(),
+            first_request: self.next_request,
+            commands: Vec::new(),
+        };
+        let data = encode_batch(&batch);
+        self.proposed.push_back((data.clone(), Arc::new(batch)));
+        self.propose_encoded(vec![data])
+    }
+
+    fn propose_encoded(&mut self, encoded: Vec<Bytes>) -> Result<()> {
+        if encoded.is_empty() {
+            return Ok(());
+        }
+        let metrics = &self.shared.metrics;
+        Metrics::add(&metrics.entries_proposed, encoded.len() as u64);
+        Metrics::add(&metrics.log_bytes, encoded.iter().map(|data| data.len() as u64).sum());
+        if let Some(ProposeRefused::NotLeader { leader }) = self.step(Input::Propose(encoded))? {
+            // Nothing of it was taken; whatever was proposed before and is still open was lost with the role.
+            self.proposed.clear();
+            let error = match leader {
+                Some(_) => Error::NotLeader { leader },
+                None => Error::NoLeader,
+            };
+            self.waiters.fail_all(&error, &mut self.wakes);
+        }
+        Ok(())
+    }
+
+    /// Gives consensus an input and carries out all effects that follow from it.
+    fn step(&mut self, input: Input) -> Result<Option<ProposeRefused>> {
+        let mut effects = self.node.step(input);
+        let refused = effects.refused;
+        while let Some(next) = self.carry_out(effects)? {
+            effects = self.node.step(next);
+        }
+        Ok(refused)
+    }
+
+    fn carry_out(&mut self, effects: Effects) -> Result<Option<Input>> {
+        if let Some(role) = effects.role {
+            self.role_changed(role);
+        }
+        for ready in effects.reads {
+            self.reads.confirm(ready);
+        }
+        assert!(effects.send.is_empty(), "a group of one has nobody to send to");
+        let mut applied = None;
+        if !effects.commit.is_empty() {
+            applied = effects.commit.last().map(|entry| entry.index);
+            self.apply(effects.commit)?;
+        }
+        if let Some(persist) = effects.persist {
+            let started = Instant::now();
+            self.log.append(persist.hard_state, &persist.entries)?;
+            self.shared.metrics.log_sync.observe(started.elapsed());
+            // What was applied is told with the next step; raft only needs it now and then.
+            self.policy.unreported_applied = applied.or(self.policy.unreported_applied);
+            return Ok(Some(Input::Persisted(persist.number)));
+        }
+        if let Some(index) = applied.or(self.policy.unreported_applied.take()) {
+            return Ok(Some(Input::Applied(index)));
+        }
+        Ok(None)
+    }
+
+    fn apply(&mut self, entries: Vec<LogEntry>) -> Result<()> {
+        let started = Instant::now();
+        let mut committed = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let batch = self.batch_of(&entry)?;
+            committed.push(Committed { index: entry.index, term: entry.term, batch });
+        }
+        let applied = self.machine.apply(&committed)?;
+        self.shared.metrics.apply.observe(started.elapsed());
+        self.publish(applied);
+        Ok(())
+    }
+
+    /// The batch an entry carries: the one we proposed, if it is ours, else decoded from its bytes.
+    fn batch_of(&mut self, entry: &LogEntry) -> Result<Option<Arc<Batch>>> {
+        if entry.data.is_empty() || entry.kind != EntryKind::Normal {
+            return Ok(None);
+        }
+        let is_it = |ours: &Bytes| ours.as_ptr() == entry.data.as_ptr() && ours.len() == entry.data.len();
+        if let Some(at) = self.proposed.iter().position(|(ours, _)| is_it(ours)) {
+            // Those before it were never committed: their place in the log was taken.
+            let batch = self.proposed.drain(..=at).next_back();
+            return Ok(batch.map(|(_, batch)| batch));
+        }
+        let batch = decode_batch(entry.data.clone()).map_err(|error| {
+            let index = entry.index;
+            Error::Poisoned(format!("entry {index} of the raft log cannot be read: {error}"))
+        })?;
+        Ok(Some(Arc::new(batch)))
+    }
+
+    /// Makes applied changes known: state first, then the waiters, then the watches.
+    fn publish(&mut self, applied: Applied) {
+        let (index, _) = self.machine.applied();
+        self.shared.publish_progress(index, self.node.committed(), self.machine.live_bytes());
+        self.shared.publish_alarms(self.machine.alarms());
+        self.shared.publish_role(self.node.role(), index);
+        let metrics = &self.shared.metrics;
+        Metrics::add(&metrics.commands_applied, applied.outcomes.len() as u64);
+        for completed in applied.outcomes {
+            if completed.proposer == self.proposer {
+                self.policy.request_answered(completed.request);
+                self.waiters.answer(completed.request, completed.result, &mut self.wakes);
+            }
+        }
+        for (keyspace, floor) in applied.floors {
+            if let Some(hub) = self.hubs.get(&keyspace) {
+                hub.compacted(floor);
+            }
+        }
+        for (keyspace, events, current) in applied.events {
+            if let Some(hub) = self.hubs.get(&keyspace) {
+                hub.publish(&events, current);
+            }
+        }
+        self.reads.applied(index, &mut self.wakes);
+    }
+
+    fn role_changed(&mut self, role: Role) {
+        tracing::debug!(?role, "role");
+        if role.term != self.shared.term() {
+            self.reads.term_changed();
+        }
+        if role.leader.is_some() && role.leader != self.shared.leader() {
+            Metrics::add(&self.shared.metrics.leader_changes, 1);
+        }
+        if !role.leading {
+            let lost = Error::OutcomeUnknown("this member lost its leadership".into());
+            self.waiters.fail_all(&lost, &mut self.wakes);
+            self.proposed.clear();
+            self.policy.leadership_lost();
+        }
+        self.shared.publish_role(role, self.machine.applied().0);
+    }
+
+    /// The store's own command: nobody waits for it.
+    pub(super) fn own(keyspace: KeyspaceId, command: Command) -> Submission {
+        Submission { keyspace, command, bytes: 0, waiter: None }
+    }
+
+    /// Applied so far.
+    pub(super) fn applied_index(&self) -> LogIndex {
+        self.machine.applied().0
+    }
+
+    /// Ends everything with `error`: called once, after the last turn.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        self.shared.stop_local_reads();
+        self.shared.failure.set(error.clone());
+        let left = self.shared.mailbox.close(error.clone());
+        for submission in left.submissions {
+            if let Some((slot, _permit)) = submission.waiter {
+                slot.complete(Err(error.clone()), &mut self.wakes);
+            }
+        }
+        for slot in left.reads {
+            slot.complete(Err(error.clone()), &mut self.wakes);
+        }
+        for wait in left.removals.into_iter().chain(std::mem::take(&mut self.policy.removal_waits)) {
+            wait.slot.complete(Err(error.clone()), &mut self.wakes);
+        }
+        let unknown = match error {
+            Error::Stopped => Error::OutcomeUnknown("the store stopped before the outcome was known".into()),
+            other => Error::OutcomeUnknown(format!("the store failed: {other}")),
+        };
+        self.waiters.fail_all(&unknown, &mut self.wakes);
+        self.reads.fail_all(error, &mut self.wakes);
+        for hub in self.hubs.values() {
+            hub.stop();
+        }
+        self.jobs.close();
+        self.wakes.wake();
+    }
+
+    /// Makes everything durable in the storage engine, so that the next start has nothing to replay.
+    pub(crate) fn flush_for_stop(&mut self) {
+        if let Err(error) = self.machine.engine().flush() {
+            // Harmless: the log has it all.
+            tracing::warn!(%error, "flush at stop failed; the next start replays the log");
+        }
+    }
+}
+
+/// The outcome a caller asked for, or a broken invariant.
+pub(crate) fn unexpected(outcome: &Outcome) -> Error {
+    Error::Poisoned(format!("a command was answered with the outcome of another kind: {outcome:?}"))
+}

@@ -1,0 +1,249 @@
+//! What the leader decides by itself: expiry, quota, flushes, removal of dead versions.
+
+use super::core::Core;
+use super::mailbox::RemovalWait;
+use super::maintenance::JobDone;
+use super::{Job, Metrics};
+use crate::command::{Alarm, AlarmKind, Command, Operation, Transaction};
+use crate::propose::Submission;
+use crate::types::{Error, KeyspaceId, LogIndex, NodeId, RequestId, Result};
+
+/// Log written since the last flush of the storage engine that makes the next one due. It bounds the log's size,
+/// the memory of unflushed data and the replay at the next start.
+const FLUSH_LOG_BYTES: u64 = 16 << 20;
+/// Leases expired by one entry: bounds the keys that one apply deletes.
+const EXPIRE_LEASES_MAX: usize = 500;
+/// The longest time leases exist without the clock being written down.
+const CLOCK_CHECKPOINT_MS: u64 = 5_000;
+/// The alarm clears itself below this share of the quota: well below, so that it does not flap.
+const QUOTA_CLEAR_PERCENT: u64 = 90;
+/// Free disk below which writes are refused: room for the log segments and the flush that follow.
+const DISK_RESERVE_BYTES: std::ops::RangeInclusive<u64> = (24 << 20)..=(256 << 20);
+
+/// The leader's memory between turns.
+pub(crate) struct Policy {
+    pub(super) node_id: NodeId,
+    pub(super) quota_bytes: Option<u64>,
+    pub(super) unreported_applied: Option<LogIndex>,
+    pub(super) removal_waits: Vec<RemovalWait>,
+    flushed_log_bytes: u64,
+    flush_running: bool,
+    segment_running: bool,
+    removal_running: bool,
+    disk_is_low: bool,
+    /// Something was refused for the quota since the alarm was last looked at.
+    quota_refused: bool,
+    expire_request: Option<RequestId>,
+    alarm_request: Option<RequestId>,
+}
+
+impl Policy {
+    pub(crate) fn new(node_id: NodeId, quota_bytes: Option<u64>) -> Self {
+        Self {
+            node_id,
+            quota_bytes,
+            unreported_applied: None,
+            removal_waits: Vec::new(),
+            flushed_log_bytes: 0,
+            flush_running: false,
+            segment_running: false,
+            removal_running: false,
+            disk_is_low: false,
+            quota_refused: false,
+            expire_request: None,
+            alarm_request: None,
+        }
+    }
+
+    pub(super) fn disk_space(&mut self, free_bytes: u64, total_bytes: u64) {
+        let reserve = (total_bytes / 50).clamp(*DISK_RESERVE_BYTES.start(), *DISK_RESERVE_BYTES.end());
+        // Twice the reserve to clear, so that the alarm does not flap.
+        let low = free_bytes < if self.disk_is_low { reserve * 2 } else { reserve };
+        if low != self.disk_is_low {
+            tracing::warn!(free_bytes, reserve_bytes = reserve, low, "disk space guard changed");
+        }
+        self.disk_is_low = low;
+    }
+
+    pub(super) fn request_answered(&mut self, request: RequestId) {
+        self.expire_request.take_if(|waiting| *waiting <= request);
+        self.alarm_request.take_if(|waiting| *waiting <= request);
+    }
+
+    pub(super) fn leadership_lost(&mut self) {
+        self.expire_request = None;
+        self.alarm_request = None;
+    }
+}
+
+impl Core {
+    pub(super) fn on_policy_tick(&mut self) -> Result<()> {
+        let now = self.clock.now();
+        self.shared.clock_ms.store(now.get(), std::sync::atomic::Ordering::Relaxed);
+        if !self.node.is_leading() {
+            return Ok(());
+        }
+        if self.policy.expire_request.is_none() && self.machine.has_leases() {
+            let expired = self.machine.expired(now, EXPIRE_LEASES_MAX);
+            let count: usize = expired.iter().map(|(_, leases)| leases.len()).sum();
+            if count > 0 {
+                Metrics::add(&self.shared.metrics.leases_expired, count as u64);
+                let own =
+                    expired.into_iter().map(|(ks, leases)| Self::own(ks, Command::LeaseExpire { leases }));
+                let own: Vec<Submission> = own.collect();
+                self.policy.expire_request =
+                    Some(RequestId::new(self.next_request.get() + own.len() as u64 - 1));
+                self.propose(own)?;
+            } else if now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS {
+                self.propose_clock()?;
+            }
+        }
+        self.watch_space()
+    }
+
+    /// Raises and clears the NOSPACE alarm.
+    fn watch_space(&mut self) -> Result<()> {
+        if self.policy.alarm_request.is_some() {
+            return Ok(());
+        }
+        let alarm = Alarm { member: self.policy.node_id.get(), kind: AlarmKind::NoSpace };
+        let raised = self.machine.alarms().contains(&alarm);
+        let live_bytes = self.machine.live_bytes();
+        let (over, under) = match self.policy.quota_bytes {
+            Some(quota) => {
+                let under = live_bytes < quota / 100 * QUOTA_CLEAR_PERCENT;
+                (live_bytes > quota || (self.policy.quota_refused && !under), under)
+            }
+            None => (false, true),
+        };
+        self.policy.quota_refused = false;
+        let command = if !raised && (over || self.policy.disk_is_low) {
+            Command::AlarmActivate(alarm)
+        } else if raised && under && !self.policy.disk_is_low {
+            Command::AlarmDeactivate(alarm)
+        } else {
+            return Ok(());
+        };
+        tracing::warn!(live_bytes, quota_bytes = self.policy.quota_bytes, ?command, "space alarm changes");
+        self.policy.alarm_request = Some(self.next_request);
+        self.propose(vec![Self::own(KeyspaceId::DEFAULT, command)])
+    }
+
+    /// Answers what would exceed the quota or the disk before it is proposed; the rest goes on.
+    pub(super) fn refuse_what_has_no_space(&mut self, submissions: Vec<Submission>) -> Vec<Submission> {
+        let live_bytes = self.machine.live_bytes();
+        let mut room = self.policy.quota_bytes.map_or(u64::MAX, |quota| quota.saturating_sub(live_bytes));
+        if self.policy.disk_is_low {
+            room = 0;
+        }
+        if room >= crate::propose::COMMAND_BYTES_IN_FLIGHT_MAX as u64 * 4 {
+            return submissions;
+        }
+        let mut admitted = Vec::with_capacity(submissions.len());
+        for mut submission in submissions {
+            let cost = stored_bytes(&submission.command);
+            if cost <= room {
+                room -= cost;
+                admitted.push(submission);
+            } else if let Some((slot, _permit)) = submission.waiter.take() {
+                Metrics::add(&self.shared.metrics.commands_refused, 1);
+                let reason =
+                    if self.policy.disk_is_low { "the disk is nearly full" } else { "the quota is reached" };
+                slot.complete(Err(Error::NoSpace(reason.into())), &mut self.wakes);
+                self.policy.quota_refused = true;
+            } else {
+                admitted.push(submission);
+            }
+        }
+        admitted
+    }
+
+    /// Starts slow work that is due.
+    pub(super) fn after_turn(&mut self) -> Result<()> {
+        if !self.policy.segment_running
+            && let Some(job) = self.log.housekeeping()
+        {
+            self.policy.segment_running = true;
+            self.jobs.push(Job::Segment(job));
+        }
+        let written = self.shared.metrics.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
+        if !self.policy.flush_running && written - self.policy.flushed_log_bytes >= FLUSH_LOG_BYTES {
+            self.policy.flush_running = true;
+            self.policy.flushed_log_bytes = written;
+            self.jobs.push(Job::Flush { engine: self.machine.engine(), up_to: self.applied_index() });
+        }
+        self.start_removal();
+        Ok(())
+    }
+
+    fn start_removal(&mut self) {
+        if !self.policy.removal_running
+            && let Some((keyspace, scan)) = self.machine.next_removal()
+        {
+            self.policy.removal_running = true;
+            self.jobs.push(Job::Removal { keyspace, scan });
+        }
+        let machine = &mut self.machine;
+        let mut at = 0;
+        while at < self.policy.removal_waits.len() {
+            let wait = &self.policy.removal_waits[at];
+            if machine.removed_up_to(wait.keyspace) >= wait.floor {
+                let wait = self.policy.removal_waits.swap_remove(at);
+                wait.slot.complete(Ok(()), &mut self.wakes);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    pub(super) fn job_done(&mut self, done: JobDone) -> Result<()> {
+        match done {
+            JobDone::Segment(result) => {
+                self.policy.segment_running = false;
+                match result {
+                    Ok(segment) => self.log.finish(segment),
+                    // The log makes its own segment when it needs one; a full disk shows there.
+                    Err(error) => tracing::warn!(%error, "a log segment could not be prepared"),
+                }
+            }
+            JobDone::Flush { result, up_to } => {
+                self.policy.flush_running = false;
+                result?;
+                Metrics::add(&self.shared.metrics.flushes, 1);
+                self.log.purge_below(up_to.next())?;
+            }
+            JobDone::Removal { keyspace, result } => {
+                self.policy.removal_running = false;
+                let progress = self.machine.apply_removal(keyspace, result?)?;
+                Metrics::add(&self.shared.metrics.versions_removed, progress.removed_versions as u64);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes a command may add to the state, by etcd's estimate (256 and the lengths for a put, 64 for a lease).
+fn stored_bytes(command: &Command) -> u64 {
+    fn of_transaction(transaction: &Transaction) -> u64 {
+        let of_branch = |branch: &Vec<Operation>| branch.iter().map(of_operation).sum::<u64>();
+        of_branch(&transaction.success).max(of_branch(&transaction.failure))
+    }
+    fn of_operation(operation: &Operation) -> u64 {
+        match operation {
+            Operation::Put(put) => {
+                let value = match &put.value {
+                    crate::command::PutValue::Set(value) => value.len(),
+                    crate::command::PutValue::Keep => 0,
+                };
+                (256 + put.key.len() + value) as u64
+            }
+            Operation::Transaction(inner) => of_transaction(inner),
+            Operation::Range(_) | Operation::Delete(_) => 0,
+        }
+    }
+    match command {
+        Command::Transaction(transaction) => of_transaction(transaction),
+        Command::LeaseGrant { .. } => 64,
+        _ => 0,
+    }
+}

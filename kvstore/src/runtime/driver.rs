@@ -1,0 +1,159 @@
+//! Where the core runs.
+
+use super::core::Core;
+use super::shared::Shared;
+use super::{JobQueue, Note};
+use crate::types::Error;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+/// How often the free disk space is looked at. A log segment is 16 MiB and the reserve at least 24 MiB, so a
+/// disk that fills at 20 MiB/s is noticed in time.
+const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the core's turns run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// On a thread of its own.
+    #[default]
+    Thread,
+    /// In the future that [`crate::store::Store::take_core`] gives: the embedder spawns it beside its requests.
+    /// Saves two hand-overs between threads for each request; the sync blocks that runtime thread.
+    Caller,
+}
+
+/// The helper threads, joined at stop.
+#[derive(Default)]
+pub(crate) struct Threads {
+    pub(crate) handles: Vec<JoinHandle<()>>,
+}
+
+/// A panic of the core means a broken invariant: nothing may be answered after it, so the process ends.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the core panicked: the process ends so that nothing false is answered");
+            std::process::abort();
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs turns until there is nothing to do. `Some` when the core has ended.
+fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Option<Option<Error>> {
+    for _ in 0..turns_max {
+        let work = shared.mailbox.take(waker)?;
+        match core.turn(work) {
+            Ok(true) => {}
+            Ok(false) => {
+                core.flush_for_stop();
+                core.fail(&Error::Stopped);
+                return Some(None);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store stops itself");
+                let error = match error {
+                    poisoned @ Error::Poisoned(_) => poisoned,
+                    other => Error::Poisoned(other.to_string()),
+                };
+                core.fail(&error);
+                return Some(Some(error));
+            }
+        }
+    }
+    waker.wake_by_ref();
+    None
+}
+
+pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
+        let _abort = AbortOnPanic;
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while run_turns(&mut core, &shared, &waker, usize::MAX).is_none() {
+            std::thread::park();
+        }
+    })
+}
+
+/// The core as a future, for [`Placement::Caller`]. It ends when the store stops.
+pub struct CoreFuture {
+    core: Option<Core>,
+    shared: Arc<Shared>,
+}
+
+impl CoreFuture {
+    pub(crate) fn new(core: Core, shared: Arc<Shared>) -> Self {
+        Self { core: Some(core), shared }
+    }
+}
+
+impl Future for CoreFuture {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(core) = this.core.as_mut() else { return Poll::Ready(()) };
+        let _abort = AbortOnPanic;
+        // One turn, then the runtime's other tasks: their requests make the next batch.
+        if run_turns(core, &this.shared, context.waker(), 1).is_some() {
+            this.core = None;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for CoreFuture {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.as_mut() {
+            core.fail(&Error::Stopped);
+        }
+    }
+}
+
+/// The maintenance thread and the ticker.
+pub(crate) fn spawn_helpers(
+    shared: &Arc<Shared>,
+    jobs: &Arc<JobQueue>,
+    data_dir: PathBuf,
+    tick: Duration,
+) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let (maintenance_shared, maintenance_jobs) = (Arc::clone(shared), Arc::clone(jobs));
+    let maintenance = std::thread::Builder::new().name("holdfast-maint".into()).spawn(move || {
+        let _abort = AbortOnPanic;
+        maintenance_jobs.run(&maintenance_shared.mailbox);
+    })?;
+    let ticker_shared = Arc::clone(shared);
+    let ticker = std::thread::Builder::new().name("holdfast-tick".into()).spawn(move || {
+        let mut disk_checked: Option<Instant> = None;
+        loop {
+            if disk_checked.is_none_or(|at| at.elapsed() >= DISK_CHECK_INTERVAL) {
+                disk_checked = Some(Instant::now());
+                if let Ok(space) = rustix::fs::statvfs(&data_dir) {
+                    let free_bytes = space.f_bavail * space.f_frsize;
+                    let total_bytes = space.f_blocks * space.f_frsize;
+                    let _ = ticker_shared.mailbox.note(Note::DiskSpace { free_bytes, total_bytes });
+                }
+            }
+            std::thread::sleep(tick);
+            if ticker_shared.mailbox.tick().is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(vec![maintenance, ticker])
+}

@@ -1,0 +1,182 @@
+//! The data directory: whose it is, which format, and that only one process has it open.
+//!
+//! ```text
+//! DIR/HOLDFAST   identity: format version, node id, cluster id (text)
+//! DIR/LOCK       locked while a process has the directory open
+//! DIR/log/       the raft log
+//! DIR/state/     the storage engine
+//! ```
+
+use crate::types::{Error, NodeId, Result};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The layout this version writes. A directory of a larger one is refused.
+const FORMAT: u64 = 1;
+const IDENTITY_FILE: &str = "HOLDFAST";
+const LOCK_FILE: &str = "LOCK";
+
+/// An open, locked data directory.
+#[derive(Debug)]
+pub(super) struct DataDir {
+    path: PathBuf,
+    pub(super) node_id: NodeId,
+    pub(super) cluster_id: u64,
+    _lock: File,
+}
+
+impl DataDir {
+    pub(super) fn open(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<Self> {
+        fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}")))?;
+        let lock = lock(path)?;
+        let identity = path.join(IDENTITY_FILE);
+        let (node_id, cluster_id) = match fs::read_to_string(&identity) {
+            Ok(text) => parse(&identity, &text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                refuse_foreign(path)?;
+                write_identity(path, node_id, cluster_id)?;
+                (node_id, cluster_id)
+            }
+            Err(error) => return Err(refuse(&identity, format!("cannot be read: {error}"))),
+        };
+        for part in ["log", "state"] {
+            let part = path.join(part);
+            fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
+        }
+        Ok(Self { path: path.into(), node_id, cluster_id, _lock: lock })
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    pub(super) fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+}
+
+fn refuse(path: &Path, reason: String) -> Error {
+    Error::DataDir { path: path.into(), reason }
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let lock_path = path.join(LOCK_FILE);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
+        refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount"))
+    })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(refuse(path, "is already open in another process; stop that one first".into()))
+        }
+        Err(error) => Err(refuse(&lock_path, format!("cannot be locked: {error}"))),
+    }
+}
+
+/// A directory with other people's files in it is never taken over.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    let entries = fs::read_dir(path).map_err(|e| refuse(path, format!("cannot be listed: {e}")))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| refuse(path, format!("cannot be listed: {e}")))?;
+        let name = entry.file_name();
+        if name == LOCK_FILE || name == "lost+found" || name == format!("{IDENTITY_FILE}.new").as_str() {
+            continue;
+        }
+        let name = name.to_string_lossy();
+        let hint = if name == "member" { "it looks like etcd's data; " } else { "" };
+        return Err(refuse(
+            path,
+            format!(
+                "is not a Holdfast data directory ({hint}it holds {name:?} and no {IDENTITY_FILE} file); \
+                 give an empty or new directory"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn write_identity(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<()> {
+    let text = format!(
+        "holdfast data directory\nformat {FORMAT}\nnode_id {node_id:x}\ncluster_id {cluster_id:x}\n",
+        node_id = node_id.get()
+    );
+    let target = path.join(IDENTITY_FILE);
+    let temporary = path.join(format!("{IDENTITY_FILE}.new"));
+    let written = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &target)?;
+        File::open(path)?.sync_all()
+    };
+    written().map_err(|e| refuse(&target, format!("cannot be written: {e}")))
+}
+
+fn parse(path: &Path, text: &str) -> Result<(NodeId, u64)> {
+    let mut lines = text.lines();
+    if lines.next() != Some("holdfast data directory") {
+        return Err(refuse(
+            path,
+            "is not a Holdfast identity file; this directory belongs to something else".into(),
+        ));
+    }
+    let mut field = |name: &str, radix: u32| -> Result<u64> {
+        let value = lines.next().and_then(|line| line.strip_prefix(name)).map(str::trim);
+        let parsed = value.and_then(|value| u64::from_str_radix(value, radix).ok());
+        parsed.ok_or_else(|| refuse(path, format!("is damaged: no valid {name:?} line where one belongs")))
+    };
+    let format = field("format ", 10)?;
+    if format > FORMAT {
+        let text = format!(
+            "was written by a newer version (format {format}, this one reads up to {FORMAT}); upgrade"
+        );
+        return Err(refuse(path, text));
+    }
+    let node_id = NodeId::new(field("node_id ", 16)?);
+    let cluster_id = field("cluster_id ", 16)?;
+    if node_id.get() == 0 {
+        return Err(refuse(path, "is damaged: node_id is 0".into()));
+    }
+    Ok((node_id, cluster_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Result<DataDir> {
+        DataDir::open(path, NodeId::new(0xabc), 0xdef)
+    }
+
+    fn reason(result: Result<DataDir>) -> String {
+        result.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn identity_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path()).unwrap();
+        assert!(reason(open(dir.path())).contains("already open"));
+        drop(first);
+        let again = DataDir::open(dir.path(), NodeId::new(5), 6).unwrap();
+        assert_eq!((again.node_id.get(), again.cluster_id), (0xabc, 0xdef));
+    }
+
+    #[test]
+    fn foreign_newer_and_damaged_directories_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("member")).unwrap();
+        assert!(reason(open(dir.path())).contains("looks like etcd's data"));
+
+        let dir = tempfile::tempdir().unwrap();
+        let identity = dir.path().join(IDENTITY_FILE);
+        fs::write(&identity, "holdfast data directory\nformat 99\nnode_id 1\ncluster_id 1\n").unwrap();
+        assert!(reason(open(dir.path())).contains("newer version"));
+        fs::write(&identity, "holdfast data directory\nformat 1\nnode_id zz\n").unwrap();
+        assert!(reason(open(dir.path())).contains("damaged"));
+        fs::write(&identity, "").unwrap();
+        assert!(reason(open(dir.path())).contains("not a Holdfast identity"));
+    }
+}

@@ -1,0 +1,311 @@
+//! Opening, status and stopping.
+
+use super::config::Config;
+use super::data_dir::DataDir;
+use super::keyspace::Keyspace;
+use super::status::Status;
+use crate::apply::{ApplyOptions, StateMachine};
+use crate::command::{Alarm, Command, Outcome};
+use crate::consensus::{Node, NodeConfig, Restored};
+use crate::lease::LeaseTable;
+use crate::log::{Log, LogConfig, OsFiles};
+use crate::mvcc::Reader;
+use crate::propose::Submission;
+use crate::read::ReadBarriers;
+use crate::runtime::core::{Core, CoreParts, unexpected};
+use crate::runtime::shared::Shared;
+use crate::runtime::{
+    CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
+};
+use crate::storage::{Engine, RocksEngine, RocksOptions};
+use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
+use crate::watch::{Hub, WatchLimits};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Turns that the start may take until the member leads: a group of one needs two or three, a replay of the log
+/// one for each 8 MiB of it.
+const START_TURNS_MAX: usize = 10_000;
+
+/// What of a keyspace can be used without asking the core.
+pub(super) struct KeyspaceParts {
+    pub(super) reader: Reader,
+    pub(super) leases: Arc<LeaseTable>,
+    pub(super) hub: Arc<Hub>,
+}
+
+pub(super) struct Inner {
+    pub(super) config: Config,
+    pub(super) shared: Arc<Shared>,
+    pub(super) keyspaces: BTreeMap<KeyspaceId, KeyspaceParts>,
+    engine: Arc<dyn Engine>,
+    cluster_id: u64,
+    core: Mutex<Option<CoreFuture>>,
+    threads: Mutex<Threads>,
+    /// Keeps the directory locked.
+    _data_dir: DataDir,
+}
+
+/// A running store. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.mailbox.stop();
+    }
+}
+
+impl Store {
+    /// Opens the data directory, replays what is needed and starts. Blocks until the member can serve.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::DataDir`] and [`Error::Damaged`] say what is wrong with what; nothing is
+    /// changed on disk in the last two cases.
+    pub fn open(config: Config) -> Result<Self> {
+        config.validate()?;
+        let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
+        let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
+        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes, ..ApplyOptions::default() };
+        let mut machine = StateMachine::load(Arc::clone(&engine), options)?;
+        let (log, node) = open_raft(&config, &data_dir, &machine)?;
+        let shared = Arc::new(Shared::new(data_dir.node_id));
+        let jobs = Arc::new(JobQueue::default());
+        let mut keyspaces = BTreeMap::new();
+        let mut hubs = BTreeMap::new();
+        for id in [KeyspaceId::DEFAULT, KeyspaceId::K8SD] {
+            let reader = machine.reader(id)?;
+            let hub = Hub::new(reader.clone(), WatchLimits::default());
+            hubs.insert(id, Arc::clone(&hub));
+            keyspaces.insert(id, KeyspaceParts { reader, leases: machine.leases(id)?, hub });
+        }
+        let boot_nonce = random_number();
+        let tick = Duration::from_millis(config.heartbeat_ms);
+        // Five seconds and two election timeouts: etcd's patience with a linearizable read.
+        let patience_ticks = (5_000 + 2 * config.election_ms) / config.heartbeat_ms;
+        let mut core = Core::new(CoreParts {
+            node,
+            log,
+            machine,
+            shared: Arc::clone(&shared),
+            jobs: Arc::clone(&jobs),
+            policy: Policy::new(data_dir.node_id, config.quota_bytes),
+            hubs,
+            reads: ReadBarriers::new(data_dir.node_id, boot_nonce, patience_ticks),
+            boot_nonce,
+        });
+        core.campaign()?;
+        for _ in 0..START_TURNS_MAX {
+            if core.is_ready() {
+                break;
+            }
+            core.turn(Default::default())?;
+        }
+        if !core.is_ready() {
+            return Err(Error::Poisoned("the only member of its group did not become the leader".into()));
+        }
+        let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
+        let mut threads = Threads::default();
+        threads
+            .handles
+            .extend(spawn_helpers(&shared, &jobs, config.data_dir.clone(), tick).map_err(spawn_failed)?);
+        let core = match config.placement {
+            Placement::Caller => Some(CoreFuture::new(core, Arc::clone(&shared))),
+            Placement::Thread => {
+                threads.handles.push(spawn_core_thread(core, Arc::clone(&shared)).map_err(spawn_failed)?);
+                None
+            }
+        };
+        let cluster_id = data_dir.cluster_id;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                shared,
+                keyspaces,
+                engine,
+                cluster_id,
+                core: Mutex::new(core),
+                threads: Mutex::new(threads),
+                _data_dir: data_dir,
+            }),
+        })
+    }
+
+    /// With [`Placement::Caller`]: the future that does all the store's work. Spawn it once, beside the requests;
+    /// it ends when the store stops. `None` with [`Placement::Thread`] or when taken already.
+    pub fn take_core(&self) -> Option<CoreFuture> {
+        self.inner.core.lock().take()
+    }
+
+    /// One keyspace of the store.
+    ///
+    /// # Panics
+    /// For ids other than [`KeyspaceId::DEFAULT`] and [`KeyspaceId::K8SD`]; more come with hosted control planes.
+    pub fn keyspace(&self, id: KeyspaceId) -> Keyspace {
+        assert!(self.inner.keyspaces.contains_key(&id), "keyspace {id} does not exist");
+        Keyspace::new(Arc::clone(&self.inner), id)
+    }
+
+    /// What the member knows of itself now.
+    pub fn status(&self) -> Status {
+        let shared = &self.inner.shared;
+        Status {
+            node_id: shared.node_id,
+            cluster_id: self.inner.cluster_id,
+            leader: shared.leader(),
+            term: shared.term(),
+            applied: shared.applied(),
+            committed: shared.committed(),
+            live_bytes: shared.live_bytes.load(std::sync::atomic::Ordering::Relaxed),
+            disk_bytes: self.inner.engine.disk_bytes(),
+            quota_bytes: self.inner.config.quota_bytes,
+            alarms: shared.alarms(),
+            is_learner: false,
+        }
+    }
+
+    /// The term, without the cost of a whole [`Status`].
+    pub fn term(&self) -> Term {
+        self.inner.shared.term()
+    }
+
+    /// Who leads, when known, without the cost of a whole [`Status`].
+    pub fn leader(&self) -> Option<NodeId> {
+        self.inner.shared.leader()
+    }
+
+    /// The store's counters.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.inner.shared.metrics.snapshot()
+    }
+
+    /// Commands admitted and not yet answered.
+    pub fn commands_in_flight(&self) -> usize {
+        self.inner.shared.admission.in_flight()
+    }
+
+    /// The alarms that are set.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.inner.shared.alarms()
+    }
+
+    /// Raises an alarm; gives all alarms and the default keyspace's revision.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn alarm_activate(&self, alarm: Alarm) -> Result<(Vec<Alarm>, Revision)> {
+        self.alarm(Command::AlarmActivate(alarm)).await
+    }
+
+    /// Clears an alarm; gives all alarms and the default keyspace's revision. The store raises NOSPACE again by
+    /// itself while there is no space.
+    ///
+    /// # Errors
+    /// As every write.
+    pub async fn alarm_deactivate(&self, alarm: Alarm) -> Result<(Vec<Alarm>, Revision)> {
+        self.alarm(Command::AlarmDeactivate(alarm)).await
+    }
+
+    async fn alarm(&self, command: Command) -> Result<(Vec<Alarm>, Revision)> {
+        match self.inner.submit(KeyspaceId::DEFAULT, command).await? {
+            Outcome::Alarms { alarms, revision } => Ok((alarms, revision)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Resolves when the store has ended: with [`Error::Stopped`] after [`Store::stop`], or with the reason for
+    /// which it stopped itself. A server must end its process then.
+    pub async fn failed(&self) -> Error {
+        self.inner.shared.failure.wait().await
+    }
+
+    /// Stops cleanly: what is under way is answered, the storage engine is flushed, threads end. Handles that
+    /// are left answer [`Error::Stopped`]. With [`Placement::Caller`] the core's future must still be polled.
+    pub async fn stop(&self) {
+        self.inner.shared.mailbox.stop();
+        drop(self.take_core());
+        self.failed().await;
+        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        for handle in threads.handles {
+            // A thread that panicked has aborted the process already.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Inner {
+    /// Admits, queues and awaits one command.
+    pub(super) async fn submit(&self, keyspace: KeyspaceId, command: Command) -> Result<Outcome> {
+        let bytes = crate::command::request_size(&command);
+        let permit = self.shared.admission.admit(bytes)?;
+        let (slot, ticket) = crate::propose::ticket();
+        self.shared.mailbox.submit(Submission { keyspace, command, bytes, waiter: Some((slot, permit)) })?;
+        ticket.await
+    }
+
+    /// A positive id that is most likely free; the state machine has the last word.
+    pub(super) fn choose_lease_id(&self) -> LeaseId {
+        LeaseId::new(((random_number() >> 1) as i64).max(1))
+    }
+
+    /// The logical clock, as of the last tick.
+    pub(super) fn clock_now(&self) -> ClockMillis {
+        ClockMillis::new(self.shared.clock_ms.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
+    RocksEngine::open(&data_dir.state(), &RocksOptions::default()).map_err(|error| Error::DataDir {
+        path: error.path.clone().unwrap_or_else(|| data_dir.state()),
+        reason: format!(
+            "{}; restore the directory from a backup or remove it to start afresh",
+            error.message
+        ),
+    })
+}
+
+fn open_raft(config: &Config, data_dir: &DataDir, machine: &StateMachine) -> Result<(Log, Node)> {
+    let applied = machine.applied();
+    let log_config = LogConfig { segment_bytes: config.log_segment_bytes, ..LogConfig::new(data_dir.log()) };
+    let (log, recovered) = Log::open(Arc::new(OsFiles), log_config, applied.0.next())?;
+    let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
+    if recovered.hard_state.is_none() && applied.0.get() > 0 {
+        return Err(damaged(
+            "the raft log is missing although the state has applied entries; restore the whole directory"
+                .into(),
+        ));
+    }
+    if recovered.entries.is_empty() && log.last_index() < applied.0 {
+        return Err(damaged(format!(
+            "the raft log ends at entry {} but the state has applied {}: parts of different times were put together",
+            log.last_index(),
+            applied.0
+        )));
+    }
+    let ticks = |ms: u64| (ms / config.heartbeat_ms) as usize;
+    let node_config = NodeConfig {
+        node_id: data_dir.node_id,
+        election_ticks: ticks(config.election_ms),
+        election_jitter_ticks: (random_number() % ticks(config.election_ms).max(1) as u64) as usize,
+        heartbeat_ticks: 1,
+    };
+    let restored = Restored {
+        applied,
+        hard_state: recovered.hard_state.unwrap_or_default(),
+        entries: recovered.entries,
+        voters: vec![data_dir.node_id],
+    };
+    let node = Node::new(&node_config, restored).map_err(damaged)?;
+    Ok((log, node))
+}
+
+/// A number drawn by the system (through the hash seeds of the standard library). Never 0.
+fn random_number() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.finish().max(1)
+}
