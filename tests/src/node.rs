@@ -1,0 +1,229 @@
+//! A node: a program with etcd's flags, its directory, its ports, its log.
+
+use crate::{Certificates, etcd, subject};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+/// What process managers wait for.
+const READY_LINE: &str = "ready to serve client requests";
+/// A loaded machine of two cores still starts a node within this.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// And stops it within this.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const POLL_EVERY: Duration = Duration::from_millis(5);
+/// How much of a log a failing test shows.
+const LOG_TAIL_BYTES: usize = 16 << 10;
+
+/// How clients reach the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Plain,
+    /// TCP with TLS, both sides authenticated.
+    MutualTls,
+    /// A socket in the node's directory.
+    Unix,
+}
+
+/// What to start.
+pub struct Setup {
+    program: PathBuf,
+    transport: Transport,
+    flags: Vec<String>,
+}
+
+impl Setup {
+    /// The program under test.
+    pub fn subject() -> Setup {
+        Setup::of(subject())
+    }
+
+    /// A real etcd.
+    pub fn etcd() -> Setup {
+        Setup::of(etcd().server())
+    }
+
+    fn of(program: PathBuf) -> Setup {
+        Setup { program, transport: Transport::Plain, flags: Vec::new() }
+    }
+
+    /// Another transport than plain TCP.
+    pub fn transport(mut self, transport: Transport) -> Setup {
+        self.transport = transport;
+        self
+    }
+
+    /// One more flag, as in `--max-txn-ops=10`.
+    pub fn flag(mut self, flag: impl Into<String>) -> Setup {
+        self.flags.push(flag.into());
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(self) -> Node {
+        let directory = TempDir::with_prefix("holdfast-").expect("a temporary directory");
+        let (url, certificates) = match self.transport {
+            Transport::Plain => (format!("http://{}", free_address()), None),
+            Transport::Unix => (format!("unix://{}", directory.path().join("socket").display()), None),
+            Transport::MutualTls => {
+                (format!("https://{}", free_address()), Some(Certificates::create(directory.path())))
+            }
+        };
+        let peer = format!("http://{}", free_address());
+        let mut arguments = vec![
+            "--name=node".to_string(),
+            format!("--data-dir={}", directory.path().join("data").display()),
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--initial-cluster=node={peer}"),
+        ];
+        arguments.extend(certificates.iter().flat_map(Certificates::server_flags));
+        arguments.extend(self.flags);
+        let mut node = Node { program: self.program, arguments, url, certificates, child: None, directory };
+        node.start();
+        node
+    }
+}
+
+/// A program with a directory of its own, running or not.
+pub struct Node {
+    program: PathBuf,
+    arguments: Vec<String>,
+    url: String,
+    certificates: Option<Certificates>,
+    child: Option<Child>,
+    directory: TempDir,
+}
+
+impl Node {
+    /// Where clients reach it.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its data, which belongs to it alone while it runs.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The certificates, with [`Transport::MutualTls`].
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// All that it has written to its output so far, of all its starts.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("the node runs").id()
+    }
+
+    /// A new connection; it is made when it is first used and again when it broke.
+    pub fn channel(&self) -> Channel {
+        let mut endpoint = Endpoint::from_shared(self.url.clone())
+            .expect("our own URLs are right")
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(5));
+        if let Some(certificates) = &self.certificates {
+            endpoint = endpoint.tls_config(certificates.client()).expect("our own certificates are right");
+        }
+        endpoint.connect_lazy()
+    }
+
+    /// Starts it, again with the same command line, and waits until it serves.
+    ///
+    /// # Panics
+    /// If it runs, ends instead of serving, or takes too long.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "the node runs already");
+        let before = self.log().len();
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the node's log");
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the node's log, twice"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+        self.child = Some(child);
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.log()[before..].contains(READY_LINE) {
+            if let Some(status) = self.running().try_wait().expect("our own child") {
+                panic!("the node ended before it served: {status}");
+            }
+            assert!(Instant::now() < deadline, "the node does not serve after {START_LIMIT:?}");
+            std::thread::sleep(POLL_EVERY);
+        }
+    }
+
+    /// Ends it without a chance to do anything, as a power failure would (the page cache survives).
+    pub fn kill(&mut self) {
+        self.running().kill().expect("our own child");
+        self.running().wait().expect("our own child");
+        self.child = None;
+    }
+
+    /// Asks it to end, as a process manager would.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn stop(&mut self) -> ExitStatus {
+        let id = Pid::from_raw(i32::try_from(self.process_id()).expect("ids of processes are small"));
+        kill_process(id.expect("no process has id 0"), Signal::TERM).expect("our own child");
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            if let Some(status) = self.running().try_wait().expect("our own child") {
+                self.child = None;
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the node did not stop within {STOP_LIMIT:?} of SIGTERM");
+            std::thread::sleep(POLL_EVERY);
+        }
+    }
+
+    fn running(&mut self) -> &mut Child {
+        self.child.as_mut().expect("the node runs")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; then there is nothing to kill.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(LOG_TAIL_BYTES);
+            let from = log[..from].rfind('\n').map_or(0, |newline| newline + 1);
+            eprintln!("the end of the log of {}:\n{}", self.program.display(), &log[from..]);
+        }
+    }
+}
+
+/// An address that nobody listened on a moment ago.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("the port").to_string()
+}
