@@ -13,7 +13,7 @@
 //!   acknowledgement, 40 ms;
 //! - a peer that says nothing costs a bounded time: the handshake and the first bytes have a deadline each,
 //!   and so has the head of each HTTP/1 request;
-//! - the number of connections has a bound; beyond it the system's backlog waits, nothing is refused;
+//! - the number of connections has a bound; beyond it they wait, and then the system's backlog;
 //! - an error of `accept` never ends a listener: it is reported and tried again after a pause;
 //! - a socket file is only replaced when nobody answers on it, and only removed while it is still ours.
 //!
