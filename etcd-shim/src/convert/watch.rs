@@ -5,7 +5,7 @@ use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use bytes::Bytes;
 use kvstore::Revision;
-use kvstore::watch::{CancelReason, WatchOptions, WatchRefused};
+use kvstore::store::{CancelReason, WatchOptions, WatchRefused};
 
 /// The id in responses that belong to no watch: refusals, and progress of the whole stream.
 pub const NO_WATCH: i64 = -1;

@@ -12,8 +12,7 @@ use crate::proto::etcdserverpb::{
 };
 use kvstore::Revision;
 use kvstore::command::Alarm;
-use kvstore::mvcc::HashKv;
-use kvstore::store::Status as StoreStatus;
+use kvstore::store::{HashKv, Status as StoreStatus};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 

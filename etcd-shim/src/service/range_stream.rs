@@ -9,7 +9,7 @@ use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
 use kvstore::KeyRange;
 use kvstore::command::{Projection, RangeResult, ReadAt};
-use kvstore::mvcc::{Page, PageLimits, Snapshot};
+use kvstore::store::{Page, PageLimits, Snapshot};
 use prost::Message;
 use std::pin::Pin;
 use std::sync::Arc;

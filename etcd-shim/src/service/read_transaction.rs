@@ -4,7 +4,7 @@ use kvstore::command::{
     Compare, CompareResult, CompareTarget, Operation, OperationOutcome, Projection, RangeQuery, ReadAt,
     Transaction, TransactionOutcome,
 };
-use kvstore::mvcc::{Reader, Snapshot};
+use kvstore::store::{Reader, Snapshot};
 use kvstore::{Error, KeyValue, LeaseId, Result, Revision};
 use std::cmp::Ordering;
 

@@ -12,8 +12,7 @@ use crate::proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion, watch_server::Watch,
 };
 use kvstore::Revision;
-use kvstore::mvcc::{Event, Reader};
-use kvstore::watch::{CancelReason, Delivery, Session};
+use kvstore::store::{CancelReason, Delivery, Event, Reader, Session};
 use prost::Message;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
