@@ -6,7 +6,7 @@ use super::maintenance::JobDone;
 use super::{Job, Metrics};
 use crate::command::{Alarm, AlarmKind, Command, Operation, Transaction};
 use crate::propose::Submission;
-use crate::types::{Error, KeyspaceId, LogIndex, NodeId, RequestId, Result};
+use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
 
 /// Log written since the last flush of the storage engine that makes the next one due. It bounds the log's size,
 /// the memory of unflushed data and the replay at the next start.

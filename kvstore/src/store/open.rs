@@ -70,7 +70,7 @@ impl Store {
         config.validate()?;
         let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
         let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
-        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes, ..ApplyOptions::default() };
+        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
         let mut machine = StateMachine::load(Arc::clone(&engine), options)?;
         let (log, node) = open_raft(&config, &data_dir, &machine)?;
         let shared = Arc::new(Shared::new(data_dir.node_id));
@@ -260,7 +260,7 @@ impl Inner {
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    RocksEngine::open(&data_dir.state(), &RocksOptions::default()).map_err(|error| Error::DataDir {
+    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| Error::DataDir {
         path: error.path.clone().unwrap_or_else(|| data_dir.state()),
         reason: format!(
             "{}; restore the directory from a backup or remove it to start afresh",
