@@ -1,7 +1,7 @@
 //! Sockets: from a URL to requests, and back to quiet.
 //!
 //! One port speaks everything, as etcd's does: HTTP/1 and HTTP/2, the latter without an upgrade on plain
-//! connections and by ALPN on TLS. [`bind`] opens the socket of a URL, [`accept`] takes connections from it,
+//! connections and by ALPN on TLS. [`mod@bind`] opens the socket of a URL, [`accept`] takes connections from it,
 //! [`connection`] serves one of them, and [`shutdown`] ends them all in order. What a request means is none of
 //! this folder's business: every listener gets a service.
 //!

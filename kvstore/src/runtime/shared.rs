@@ -79,6 +79,11 @@ impl Shared {
         self.local_reads.store(false, Ordering::Release);
     }
 
+    /// Why the store has ended; `None` while it runs. One load for a member that serves.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        if self.reads_are_local() { None } else { self.failure.reason() }
+    }
+
     pub(crate) fn alarms(&self) -> Vec<Alarm> {
         self.alarms.lock().iter().copied().collect()
     }
@@ -117,6 +122,11 @@ impl Failure {
         }
         drop(state);
         wakes.wake();
+    }
+
+    /// Why the store has ended; `None` while it runs.
+    pub(crate) fn reason(&self) -> Option<Error> {
+        self.state.lock().0.clone()
     }
 
     /// A ticket that is answered when the store ends.
