@@ -50,16 +50,12 @@ impl DataDir {
             let part = path.join(part);
             fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
         }
-<<<<<<< HEAD
         // The names themselves must survive a power cut: what is synced inside a lost directory is lost too.
         sync_directory(path)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }
-        Ok(Self { path: path.into(), node_id, cluster_id, _lock: lock })
-=======
         Ok(Self { path: path.into(), node_id, cluster_id, lock: Arc::new(lock) })
->>>>>>> wip-model
     }
 
     pub(super) fn log(&self) -> PathBuf {

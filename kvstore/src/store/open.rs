@@ -270,18 +270,9 @@ impl Inner {
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-<<<<<<< HEAD
-    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| Error::DataDir {
-        path: error.path.clone().unwrap_or_else(|| data_dir.state()),
-        reason: format!(
-            "{}; restore the directory from a backup or remove it to start afresh",
-            error.message
-        ),
-=======
-    RocksEngine::open(&data_dir.state(), &RocksOptions::default()).map_err(|error| {
+    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| {
         let reason = format!("{}; {}", error.message, what_to_do(&error));
         Error::DataDir { path: error.path.unwrap_or_else(|| data_dir.state()), reason }
->>>>>>> wip-model
     })
 }
 
