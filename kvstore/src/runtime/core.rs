@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(super) wakes: WakeList,
     hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
     waiters: Waiters,
+    /// Applied, and not yet told to consensus.
+    unreported_applied: Option<LogIndex>,
     reads: ReadBarriers,
     /// Batches proposed here and not yet committed, with the bytes that identify them: what is committed need
     /// not be decoded again.
@@ -72,6 +74,7 @@ impl Core {
             wakes: WakeList::default(),
             hubs: parts.hubs,
             waiters: Waiters::default(),
+            unreported_applied: None,
             reads: parts.reads,
             proposed: VecDeque::new(),
             proposer: parts.boot_nonce,
@@ -228,13 +231,12 @@ impl Core {
             self.log.append(persist.hard_state, &persist.entries)?;
             self.shared.metrics.log_sync.observe(started.elapsed());
             // What was applied is told with the next step; raft only needs it now and then.
-            self.policy.unreported_applied = applied.or(self.policy.unreported_applied);
+            self.unreported_applied = applied.or(self.unreported_applied);
             return Ok(Some(Input::Persisted(persist.number)));
         }
-        if let Some(index) = applied.or(self.policy.unreported_applied.take()) {
-            return Ok(Some(Input::Applied(index)));
-        }
-        Ok(None)
+        // Newer than what is still to be told, if there is both.
+        let unreported = self.unreported_applied.take();
+        Ok(applied.or(unreported).map(Input::Applied))
     }
 
     fn apply(&mut self, entries: Vec<LogEntry>) -> Result<()> {

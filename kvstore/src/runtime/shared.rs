@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     applied: AtomicU64,
     committed: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
+    /// Bytes of the raft log's live segments.
+    pub(crate) log_bytes: AtomicU64,
     pub(crate) clock_ms: AtomicU64,
     alarms: Mutex<BTreeSet<Alarm>>,
 }
@@ -41,6 +43,7 @@ impl Shared {
             applied: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
             clock_ms: AtomicU64::new(0),
             alarms: Mutex::default(),
         }

@@ -50,6 +50,11 @@ impl DataDir {
             let part = path.join(part);
             fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
         }
+        // The names themselves must survive a power cut: what is synced inside a lost directory is lost too.
+        sync_directory(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_directory(parent)?;
+        }
         Ok(Self { path: path.into(), node_id, cluster_id, lock: Arc::new(lock) })
     }
 
@@ -60,6 +65,11 @@ impl DataDir {
     pub(super) fn state(&self) -> PathBuf {
         self.path.join("state")
     }
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| refuse(path, format!("cannot be synced: {e}")))
 }
 
 fn refuse(path: &Path, reason: String) -> Error {

@@ -176,7 +176,8 @@ impl Store {
             applied: shared.applied(),
             committed: shared.committed(),
             live_bytes: shared.live_bytes.load(std::sync::atomic::Ordering::Relaxed),
-            disk_bytes: self.inner.engine.disk_bytes(),
+            disk_bytes: self.inner.engine.disk_bytes()
+                + shared.log_bytes.load(std::sync::atomic::Ordering::Relaxed),
             quota_bytes: self.inner.config.quota_bytes,
             alarms: shared.alarms(),
             is_learner: false,

@@ -25,7 +25,7 @@ struct Failing(Arc<AtomicBool>);
 struct FailingFile(Box<dyn File>, Failing);
 
 impl Failing {
-    fn fail_from_now_on(&self) {
+    fn fail_every_sync(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
     fn check(&self) -> io::Result<()> {
@@ -226,7 +226,7 @@ async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() 
         let kv = default_keyspace(&store);
         in_time(kv.put("a", "acknowledged")).await.unwrap();
 
-        disk.fail_from_now_on();
+        disk.fail_every_sync();
         let mut puts: Vec<_> = (0..50).map(|_| Box::pin(kv.put("a", "unknown"))).collect();
         for put in &mut puts {
             let _ = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
