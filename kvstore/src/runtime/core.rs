@@ -105,6 +105,8 @@ impl Core {
         }
         self.ask_for_reads()?;
         self.propose(work.submissions)?;
+        // Whoever was refused finds the alarm set when he looks.
+        self.alarm_after_refusal()?;
         self.after_turn()?;
         self.wakes.wake();
         Ok(!work.stop)
