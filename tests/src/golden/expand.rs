@@ -23,8 +23,10 @@ pub fn expand(text: &str) -> Result<String, String> {
     let (count, repeated) = inner.split_once('*').ok_or_else(|| format!("no '*' in '${{{inner}}}'"))?;
     let count: usize = count.trim().parse().map_err(|_| format!("no number in '${{{inner}}}'"))?;
     let mut out = text[..start].to_string();
-    for number in 0..count {
-        out.push_str(&numbered(repeated.trim(), number, count));
+    if repeated.contains("$i") {
+        (0..count).for_each(|number| out.push_str(&numbered(repeated.trim(), number, count)));
+    } else {
+        out.push_str(&repeated.trim().repeat(count));
     }
     out.push_str(&expand(&text[inner_start + length + 1..])?);
     Ok(out)

@@ -9,10 +9,12 @@
 //! | `@term`, `@index` | any Raft term or index but 0 |
 //! | `@size` | any size in bytes but 0 |
 //! | `@hash` | any hash but 0 |
+//! | `@storage` | a version of the stored data; etcd raises it some time after its start |
 //! | `@left` | a remaining time to live, above 0 and not above the granted one |
 //! | `@NAME` | a value that the script has kept with `let NAME = …` |
 //!
-//! The keys of a lease are shown in their order: etcd lists them in any.
+//! Lists that etcd gives in any order are sorted, and runs of spaces in errors of a status are one: Go's protobuf library
+//! prints messages with one or two, by the hash of the program, so that nobody relies on it.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 use std::collections::BTreeMap;
@@ -29,8 +31,9 @@ const BYTES_SHOWN: usize = 200;
 /// A byte repeated more often than this is shown as a repetition.
 const REPETITION_MIN: usize = 24;
 
-/// A list that has no order in etcd: it changes from call to call.
-const UNORDERED: (&str, &str) = ("LeaseTimeToLiveResponse", "keys");
+/// Lists that have no order in etcd: it changes from call to call.
+const UNORDERED: [(&str, &str); 3] =
+    [("LeaseTimeToLiveResponse", "keys"), ("AlarmResponse", "alarms"), ("StatusResponse", "errors")];
 
 /// Values that a script has given names.
 pub type Names = BTreeMap<String, i128>;
@@ -70,8 +73,11 @@ fn shown(message: &DynamicMessage) -> Vec<(FieldDescriptor, &Value)> {
             Value::List(values) => {
                 let from = out.len();
                 out.extend(values.iter().map(|value| (field.clone(), value)));
-                if message.descriptor().name() == UNORDERED.0 && field.name() == UNORDERED.1 {
-                    out[from..].sort_by_key(|(_, value)| value.as_bytes().cloned());
+                if UNORDERED
+                    .iter()
+                    .any(|(of, list)| message.descriptor().name() == *of && field.name() == *list)
+                {
+                    out[from..].sort_by_key(|(_, value)| value.to_string());
                 }
             }
             value => out.push((field, value)),
@@ -93,6 +99,14 @@ fn one_line(parent: &DynamicMessage, field: &FieldDescriptor, value: &Value, nam
         };
     }
     let message = parent.descriptor();
+    match (message.name(), name, value) {
+        ("StatusResponse", "storageVersion", Value::String(_)) => return format!("{name}: @storage"),
+        ("StatusResponse", "errors", Value::String(text)) => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            return format!("{name}: {}", quoted(words.join(" ").as_bytes()));
+        }
+        _ => {}
+    }
     match number(value).and_then(|number| mask(parent, message.name(), name, number, names)) {
         Some(mask) => format!("{name}: {mask}"),
         None => format!("{name}: {}", scalar(field, value)),
@@ -107,7 +121,7 @@ fn mask(parent: &DynamicMessage, message: &str, field: &str, number: i128, names
         (_, "raft_term" | "raftTerm") if number > 0 => "@term",
         (_, "raftIndex" | "raftAppliedIndex") if number > 0 => "@index",
         (_, "dbSize" | "dbSizeInUse") if number > 0 => "@size",
-        ("HashResponse" | "HashKVResponse", "hash") if number > 0 => "@hash",
+        ("HashResponse", "hash") if number > 0 => "@hash",
         ("LeaseTimeToLiveResponse", "TTL") if (1..=granted(parent)).contains(&number) => "@left",
         _ => "",
     };
