@@ -1,4 +1,4 @@
-//! What it costs to make entries durable: append and `fdatasync`, one call for each sample.
+//! What it costs to make entries durable: append and `fdatasync`, one call for each sample. And to open the log.
 //!
 //! The files lie in cargo's target directory; set `HOLDFAST_BENCH_DIR` to measure another disk.
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use kvstore::log::{EntryKind, HardState, Log, LogConfig, LogEntry, OsFiles};
 use kvstore::{LogIndex, NodeId, Term};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +55,23 @@ impl Writer {
     }
 }
 
+/// Checks all of a log of `size_mib` and gives its last tenth.
+fn bench_open(criterion: &mut Criterion, dir: &Path, size_mib: u64) {
+    let mut writer = Writer::new(dir.to_owned(), LogConfig::DEFAULT_SEGMENT_BYTES);
+    for _ in 0..size_mib * 16 {
+        writer.append(64);
+    }
+    let wanted_from = LogIndex::new(writer.log.last_index().get() * 9 / 10);
+    drop(writer);
+    let mut group = criterion.benchmark_group("log/open");
+    group.sample_size(10).throughput(Throughput::Bytes(size_mib << 20));
+    group.bench_function(BenchmarkId::new("MiB", size_mib), |bencher| {
+        bencher
+            .iter(|| Log::open(Arc::new(OsFiles), LogConfig::new(dir), wanted_from).expect("the log opens"));
+    });
+    group.finish();
+}
+
 fn main() {
     let base = std::env::var_os("HOLDFAST_BENCH_DIR")
         .map_or(PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
@@ -90,5 +107,6 @@ fn main() {
         });
     }
     group.finish();
+    bench_open(&mut criterion, &dir.path().join("open"), if test_mode { 1 } else { 64 });
     criterion.final_summary();
 }

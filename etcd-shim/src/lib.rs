@@ -5,32 +5,32 @@
 //! with a message of [`proto`], `convert` makes the store's types of it, the store answers, `convert` makes
 //! the response.
 
-/// etcd's flags, variables and configuration file.
+// etcd's flags, variables and configuration file.
 pub mod config;
 
-/// Log lines in etcd's form.
+// Log lines in etcd's form.
 pub mod logging;
 
-/// The life of the process.
+// The life of the process.
 pub mod server;
 
-/// Sockets: accepting, HTTP/1 and HTTP/2 on one port, ending connections.
+// Sockets: accepting, HTTP/1 and HTTP/2 on one port, ending connections.
 pub mod listener;
 
-/// Certificates, and picking up changed ones.
+// Certificates, and picking up changed ones.
 pub mod tls;
 
-/// What is served beside gRPC: health, version, metrics; counting calls.
+// What is served beside gRPC: health, version, metrics; counting calls.
 pub mod http;
 
-/// One file for each etcd service.
+// One file for each etcd service.
 pub mod service;
 
-/// Wire messages to and from the store's types; errors to exact statuses.
+// Wire messages to and from the store's types; errors to exact statuses.
 mod convert;
 
-/// The wire: messages and services.
+// The wire: messages and services.
 pub mod proto;
 
-/// The versions this build answers with.
+// The versions this build answers with.
 pub mod version;

@@ -20,7 +20,8 @@ use parking_lot::Mutex;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -216,6 +217,38 @@ fn caller(file: Option<&str>, line: Option<u32>) -> String {
     format!("{}:{}", parts.join("/"), line.unwrap_or(0))
 }
 
+/// Lets a line through now and then, and counts those it held back: what a client can cause at any rate must
+/// not fill a disk.
+#[derive(Debug)]
+pub struct Rarely {
+    pause_ms: u64,
+    begun: Instant,
+    /// Milliseconds from `begun` to the last line, plus one; 0 when there was none.
+    last_ms: AtomicU64,
+    held_back: AtomicU64,
+}
+
+impl Rarely {
+    /// At most one line in this time.
+    pub fn new(pause: Duration) -> Rarely {
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX / 2);
+        Rarely { pause_ms, begun: Instant::now(), last_ms: AtomicU64::new(0), held_back: AtomicU64::new(0) }
+    }
+
+    /// Whether to log now; if so, how many lines were held back since the last one.
+    pub fn due(&self) -> Option<u64> {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
+        let last_ms = self.last_ms.load(Relaxed);
+        let too_soon = last_ms != 0 && now_ms < last_ms.saturating_add(self.pause_ms);
+        // Of several threads one logs.
+        if too_soon || self.last_ms.compare_exchange(last_ms, now_ms, Relaxed, Relaxed).is_err() {
+            self.held_back.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(self.held_back.swap(0, Relaxed))
+    }
+}
+
 /// `2026-01-31T12:34:56.123456Z`.
 pub fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -300,6 +333,14 @@ mod tests {
         let settings = LogSettings { level: Level::INFO, format: LogFormat::Json, outputs };
         let error = subscriber(&settings).err().unwrap();
         assert!(error.starts_with("cannot open the log file /does/not/exist/log: "), "{error}");
+    }
+
+    #[test]
+    fn lines_beyond_the_rate_are_counted() {
+        let rarely = Rarely::new(Duration::from_millis(50));
+        assert_eq!([rarely.due(), rarely.due(), rarely.due()], [Some(0), None, None]);
+        std::thread::sleep(Duration::from_millis(60));
+        assert_eq!([rarely.due(), rarely.due()], [Some(2), None]);
     }
 
     #[test]

@@ -144,7 +144,7 @@ async fn serves_everything_on_one_port_and_keeps_it() {
         health.starts_with("HTTP/1.1 200") && health.ends_with("{\"health\":\"true\",\"reason\":\"\"}"),
         "{health}"
     );
-    assert!(server.get(&server.metrics, "/readyz").ends_with("ok"));
+    assert!(server.get(&server.metrics, "/readyz").ends_with("ok\n"));
     let page = server.get(&server.metrics, "/metrics");
     let started =
         "grpc_server_started_total{grpc_method=\"Put\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}";

@@ -215,7 +215,7 @@ const SECURITY: &[Flag] = &[
     flag("cipher-suites", Text, "", Used, "Cipher suites for TLS 1.2, by Go's names."),
     flag("tls-min-version", Text, "TLS1.2", Used, "Lowest TLS version: TLS1.2 or TLS1.3."),
     flag("tls-max-version", Text, "", Used, "Highest TLS version; the newest when empty."),
-    flag("cors", Text, "*", Ignored("it belongs to the JSON gateway, which is not there yet"), "Origins allowed."),
+    flag("cors", Text, "*", Used, "Origins of web pages that may read HTTP answers."),
     flag("host-whitelist", Text, "*", Used, "Host names that plain HTTP requests may use."),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! The way of a setting: [`flags`] is the one table that knows every name, its kind, its default and what
 //! Holdfast does with it. [`arguments`] reads a command line in the syntax of Go's flag package,
-//! [`environment`] the variables, [`file`] the configuration file; each of them yields text by flag name
+//! [`environment`] the variables, [`mod@file`] the configuration file; each of them yields text by flag name
 //! ([`values::Values`]). [`settings`] turns the text into the typed [`Config`], and [`validate`] refuses
 //! what contradicts itself. Nothing later in the program looks at text again.
 //!

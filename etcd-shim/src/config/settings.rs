@@ -67,6 +67,8 @@ pub struct Listen {
     pub reuse_port: bool,
     /// Host names that plain HTTP requests may use; empty means any.
     pub host_allow: Vec<String>,
+    /// Origins whose pages may read our answers; `*` means any.
+    pub cors: Vec<String>,
 }
 
 /// Who the members are.
@@ -244,6 +246,7 @@ fn listen(values: &Values) -> Result<Listen, ConfigError> {
         peer: urls(values, "listen-peer-urls")?,
         reuse_port: values.boolean("socket-reuse-port")?,
         host_allow,
+        cors: values.list("cors"),
     })
 }
 

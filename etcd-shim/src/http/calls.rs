@@ -1,6 +1,7 @@
 //! Counting gRPC calls, under the names that go-grpc-prometheus made common.
 
 use super::exposition::Exposition;
+use crate::logging::Rarely;
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
@@ -127,10 +128,7 @@ pub struct Calls {
     warn_unary: Duration,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
-    begun: Instant,
-    /// Milliseconds from `begun` to the last warning about a slow request, plus one; 0 when there was none.
-    warned_at_ms: AtomicU64,
-    slow: AtomicU64,
+    warnings: Rarely,
 }
 
 impl Calls {
@@ -151,9 +149,7 @@ impl Calls {
             warn_unary,
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
-            begun: Instant::now(),
-            warned_at_ms: AtomicU64::new(0),
-            slow: AtomicU64::new(0),
+            warnings: Rarely::new(WARNING_PAUSE),
         }
     }
 
@@ -165,21 +161,13 @@ impl Calls {
     }
 
     fn warn(&self, counted: &Counted, took: Duration) {
-        self.slow.fetch_add(1, Relaxed);
-        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
-        let last_ms = self.warned_at_ms.load(Relaxed);
-        let pause_ms = u64::try_from(WARNING_PAUSE.as_millis()).unwrap_or(u64::MAX);
-        if last_ms != 0 && now_ms < last_ms + pause_ms {
-            return;
-        }
-        // Of several threads one warns.
-        if self.warned_at_ms.compare_exchange(last_ms, now_ms, Relaxed, Relaxed).is_ok() {
+        if let Some(held_back) = self.warnings.due() {
             let method = &counted.method;
             tracing::warn!(
                 method = format!("/{}/{}", method.service, method.name),
                 took = crate::config::duration::format(took),
                 expected = crate::config::duration::format(self.warn_unary),
-                slow_requests_so_far = self.slow.load(Relaxed),
+                others_since_last_line = held_back,
                 "request took too long"
             );
         }

@@ -152,14 +152,20 @@ impl Health {
         }
     }
 
-    /// Answers `/livez`, `/readyz` and the single checks below them; none if the path is something else.
-    pub(super) async fn checks(&self, member: &dyn Member, path: &str, query: &str) -> Option<Reply> {
-        let (kind, single) = match path.strip_prefix('/')?.split_once('/') {
-            Some((kind, single)) => (kind, Some(single)),
-            None => (path.strip_prefix('/')?, None),
-        };
+    /// Whether this is `/livez`, `/readyz` or a single check below them.
+    pub(super) fn has(&self, path: &str) -> bool {
+        match split(path) {
+            Some((kind, single)) => self.counted.iter().any(|counted| {
+                counted.kind == kind && single.is_none_or(|single| single == counted.check.name())
+            }),
+            None => false,
+        }
+    }
+
+    /// Answers a path that [`Health::has`].
+    pub(super) async fn checks(&self, member: &dyn Member, path: &str, query: &str) -> Reply {
+        let (kind, single) = split(path).unwrap_or_default();
         let excluded = query_values(query, "exclude");
-        let mut found = false;
         let mut passed = true;
         let mut report = String::new();
         for counted in self.counted.iter().filter(|counted| counted.kind == kind) {
@@ -168,7 +174,6 @@ impl Health {
                 Some(single) => single == name,
                 None => !excluded.contains(&name),
             };
-            found |= wanted || single.is_none();
             if !wanted {
                 continue;
             }
@@ -186,17 +191,12 @@ impl Health {
                 }
             }
         }
-        if !found {
-            return None;
-        }
-        Some(if !passed {
+        if !passed {
             tracing::error!(path, reason = report, status_code = 503, "Health check error");
-            Reply::text(StatusCode::SERVICE_UNAVAILABLE, report + "\n")
-        } else if query_has(query, "verbose") {
-            Reply::text(StatusCode::OK, format!("{report}{path} check passed\n"))
-        } else {
-            Reply::text(StatusCode::OK, "ok".to_owned())
-        })
+            return Reply::text(StatusCode::SERVICE_UNAVAILABLE, report + "\n");
+        }
+        let verbose = if query_has(query, "verbose") { report.as_str() } else { "" };
+        Reply::text(StatusCode::OK, format!("{verbose}ok\n"))
     }
 
     pub(super) fn expose(&self, out: &mut Exposition) {
@@ -219,6 +219,15 @@ impl Health {
             }
         }
     }
+}
+
+/// `/kind` or `/kind/check`.
+fn split(path: &str) -> Option<(&str, Option<&str>)> {
+    let path = path.strip_prefix('/')?;
+    Some(match path.split_once('/') {
+        Some((kind, single)) => (kind, Some(single)),
+        None => (path, None),
+    })
 }
 
 fn alarm_name(alarm: AlarmKind) -> &'static str {

@@ -7,7 +7,10 @@ use super::metrics;
 use crate::config::feature_gates::FeatureGate;
 use crate::version::{CLUSTER_VERSION, ETCD_VERSION};
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    CONTENT_TYPE, HOST, HeaderName, HeaderValue, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
@@ -21,6 +24,8 @@ pub struct RouterSettings {
     pub health_deadline: Duration,
     /// Host names that plain requests may use; empty means any.
     pub host_allow: Vec<String>,
+    /// Origins whose pages may read our answers; `*` means any.
+    pub cors: Vec<String>,
     /// Gates as the operator set them.
     pub feature_gates: Vec<FeatureGate>,
     /// The member's id, as `etcd_server_id` shows it.
@@ -43,38 +48,66 @@ impl Router {
 
     /// Answers a request. `only_metrics` leaves health and metrics; `is_plain` says that it came without TLS.
     pub async fn answer(&self, request: &Parts, only_metrics: bool, is_plain: bool) -> Reply {
-        if is_plain && !only_metrics && !self.host_is_allowed(request) {
+        if only_metrics {
+            return self.route(request, true).await;
+        }
+        if is_plain && !self.host_is_allowed(request) {
             let text = "the host name of this request is not in --host-whitelist\n";
             return Reply::text(StatusCode::MISDIRECTED_REQUEST, text.to_owned());
         }
+        let reply = match request.method {
+            // A browser asks so before it sends anything; the headers below are the answer.
+            Method::OPTIONS => Reply { status: StatusCode::OK, headers: Vec::new(), body: String::new() },
+            _ => self.route(request, false).await,
+        };
+        self.with_cors(request, reply)
+    }
+
+    async fn route(&self, request: &Parts, only_metrics: bool) -> Reply {
         let path = request.uri.path();
         if !only_metrics && is_gateway(path) {
             return Reply::json(StatusCode::NOT_IMPLEMENTED, GATEWAY.to_owned());
         }
-        let known = match path {
-            "/health" | "/metrics" => true,
-            "/version" => !only_metrics,
-            _ => path.starts_with("/livez") || path.starts_with("/readyz"),
-        };
-        if known && !matches!(request.method, Method::GET | Method::HEAD) {
+        if path == "/metrics" {
+            return self.metrics();
+        }
+        let version_here = path == "/version" && !only_metrics;
+        if !(path == "/health" || version_here || self.health.has(path)) {
+            return Reply::text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned());
+        }
+        if request.method != Method::GET {
             return Reply::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned())
-                .with(ALLOW, "GET");
+                .with(ALLOW, HeaderValue::from_static("GET"));
         }
         let query = request.uri.query().unwrap_or_default();
         match path {
             "/health" => self.health.health(self.member.as_ref(), query).await,
-            "/metrics" => self.metrics(),
-            "/version" if !only_metrics => version(),
-            _ => match self.health.checks(self.member.as_ref(), path, query).await {
-                Some(reply) => reply,
-                None => Reply::text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
-            },
+            "/version" => version(),
+            _ => self.health.checks(self.member.as_ref(), path, query).await,
         }
+    }
+
+    fn with_cors(&self, request: &Parts, reply: Reply) -> Reply {
+        let any = self.settings.cors.iter().any(|origin| origin == "*");
+        let origin = match request.headers.get(ORIGIN) {
+            _ if any => HeaderValue::from_static("*"),
+            Some(origin) if self.settings.cors.iter().any(|allowed| origin == allowed.as_str()) => {
+                origin.clone()
+            }
+            _ => return reply,
+        };
+        let methods = HeaderValue::from_static("POST, GET, OPTIONS, PUT, DELETE");
+        let headers = HeaderValue::from_static("accept, content-type, authorization");
+        reply
+            .with(ACCESS_CONTROL_ALLOW_METHODS, methods)
+            .with(ACCESS_CONTROL_ALLOW_ORIGIN, origin)
+            .with(ACCESS_CONTROL_ALLOW_HEADERS, headers)
     }
 
     fn metrics(&self) -> Reply {
         let text = metrics::page(self.member.as_ref(), &self.calls, &self.health, &self.settings);
-        Reply::text(StatusCode::OK, text).with(CONTENT_TYPE, exposition::CONTENT_TYPE)
+        Reply::text(StatusCode::OK, text)
+            .with(CONTENT_TYPE, HeaderValue::from_static(exposition::CONTENT_TYPE))
     }
 
     /// A page on another origin can make a browser ask us under its own name (DNS rebinding); a list of the
@@ -115,23 +148,25 @@ fn version() -> Reply {
 #[derive(Debug)]
 pub struct Reply {
     status: StatusCode,
-    headers: Vec<(HeaderName, &'static str)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: String,
 }
 
 impl Reply {
     /// Plain text.
     pub(super) fn text(status: StatusCode, body: String) -> Reply {
-        let headers = vec![(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
-        Reply { status, headers, body }
+        Reply { status, headers: Vec::new(), body }
+            .with(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))
+            .with(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
     }
 
     fn json(status: StatusCode, body: String) -> Reply {
-        Reply { status, headers: vec![(CONTENT_TYPE, "application/json")], body }
+        Reply { status, headers: Vec::new(), body }
+            .with(CONTENT_TYPE, HeaderValue::from_static("application/json"))
     }
 
     /// Sets a header.
-    pub(super) fn with(mut self, name: HeaderName, value: &'static str) -> Reply {
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Reply {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value));
         self
@@ -142,7 +177,7 @@ impl Reply {
         let mut response = Response::new(Full::new(Bytes::from(self.body)));
         *response.status_mut() = self.status;
         for (name, value) in self.headers {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
     }

@@ -82,7 +82,7 @@ struct Fixture {
     front: Front,
 }
 
-fn fixture_with(role: Role, host_allow: &[&str]) -> Fixture {
+fn fixture_with(role: Role, host_allow: &[&str], cors: &[&str]) -> Fixture {
     let told = Arc::new(Told::default());
     told.facts.lock().has_leader = true;
     let methods = ["Say", "Fail"].map(|name| Method {
@@ -94,6 +94,7 @@ fn fixture_with(role: Role, host_allow: &[&str]) -> Fixture {
     let settings = RouterSettings {
         health_deadline: Duration::from_millis(50),
         host_allow: host_allow.iter().map(|host| (*host).to_owned()).collect(),
+        cors: cors.iter().map(|origin| (*origin).to_owned()).collect(),
         feature_gates: crate::config::feature_gates::parse("InitialCorruptCheck=true").unwrap(),
         member_id: 0x8e9e_05c5_2164_694d,
     };
@@ -102,7 +103,7 @@ fn fixture_with(role: Role, host_allow: &[&str]) -> Fixture {
 }
 
 fn fixture() -> Fixture {
-    fixture_with(Role::Everything, &[])
+    fixture_with(Role::Everything, &[], &["*"])
 }
 
 impl Fixture {
@@ -165,17 +166,14 @@ async fn health_has_etcds_words() {
 #[tokio::test]
 async fn livez_and_readyz_name_their_checks() {
     let fixture = fixture();
-    assert_eq!(fixture.get("/livez").await, (200, "ok".to_owned()));
-    assert_eq!(
-        fixture.get("/livez?verbose").await,
-        (200, "[+]serializable_read ok\n/livez check passed\n".to_owned())
-    );
+    assert_eq!(fixture.get("/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(fixture.get("/livez?verbose").await, (200, "[+]serializable_read ok\nok\n".to_owned()));
     assert_eq!(
         fixture.get("/readyz?verbose").await,
         (
             200,
             "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\n\
-             /readyz check passed\n"
+             ok\n"
                 .to_owned()
         )
     );
@@ -192,7 +190,7 @@ async fn livez_and_readyz_name_their_checks() {
     );
     assert_eq!(
         fixture.get("/readyz?exclude=data_corruption&exclude=linearizable_read").await,
-        (200, "ok".to_owned())
+        (200, "ok\n".to_owned())
     );
     assert_eq!(
         fixture.get("/readyz/linearizable_read").await,
@@ -200,7 +198,7 @@ async fn livez_and_readyz_name_their_checks() {
     );
     assert_eq!(
         fixture.get("/readyz/non_learner?verbose=1").await,
-        (200, "[+]non_learner ok\n/readyz/non_learner check passed\n".to_owned())
+        (200, "[+]non_learner ok\nok\n".to_owned())
     );
     for path in ["/readyz/nope", "/livez/linearizable_read", "/livezz", "/readyz/", "/"] {
         assert_eq!(fixture.get(path).await, (404, "404 page not found\n".to_owned()), "{path}");
@@ -230,7 +228,7 @@ async fn version_gateway_and_methods() {
         assert_eq!((&body["code"], &body["details"]), (&12.into(), &serde_json::json!([])));
         assert!(body["message"].as_str().unwrap().contains("not there yet"), "{body}");
     }
-    for path in ["/health", "/version", "/metrics", "/readyz"] {
+    for path in ["/health", "/version", "/readyz"] {
         let request = Request::post(path).body(Full::default()).unwrap();
         let (status, headers, _) = fixture.send(request).await;
         assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "GET"), "{path}");
@@ -282,7 +280,7 @@ async fn each_role_serves_its_part() {
         (Role::Http, false, 200, 200),
         (Role::Metrics, false, 404, 200),
     ] {
-        let fixture = fixture_with(role, &[]);
+        let fixture = fixture_with(role, &[], &["*"]);
         let (_, _, body) = fixture.call("/test.Echo/Say", "hello").await;
         assert_eq!(body == "hello", grpc, "{role:?}");
         assert_eq!(fixture.get("/version").await.0, version, "{role:?}");
@@ -296,7 +294,7 @@ async fn each_role_serves_its_part() {
 
 #[tokio::test]
 async fn hosts_that_are_not_ours_are_misdirected() {
-    let fixture = fixture_with(Role::Everything, &["127.0.0.1", "etcd.example"]);
+    let fixture = fixture_with(Role::Everything, &["127.0.0.1", "etcd.example"], &["*"]);
     for (host, status) in
         [("127.0.0.1:2379", 200), ("etcd.example", 200), ("evil.example:2379", 421), ("", 421)]
     {
@@ -305,4 +303,21 @@ async fn hosts_that_are_not_ours_are_misdirected() {
     }
     let (_, _, body) = fixture.call("/test.Echo/Say", "hello").await;
     assert_eq!(body, "hello", "gRPC is no browser's business");
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_read() {
+    let asked = |fixture: Fixture, method: HttpMethod, origin: &'static str| async move {
+        let request = Request::builder().method(method).uri("/version").header("origin", origin);
+        let (status, headers, _) = fixture.send(request.body(Full::default()).unwrap()).await;
+        let allowed =
+            headers.get("access-control-allow-origin").map(|origin| origin.to_str().unwrap().to_owned());
+        (status.as_u16(), allowed)
+    };
+    let with = |cors: &[&str]| fixture_with(Role::Everything, &[], cors);
+    let (get, options) = (HttpMethod::GET, HttpMethod::OPTIONS);
+    assert_eq!(asked(with(&["*"]), get.clone(), "http://a").await, (200, Some("*".to_owned())));
+    assert_eq!(asked(with(&["http://a"]), get.clone(), "http://a").await, (200, Some("http://a".to_owned())));
+    assert_eq!(asked(with(&["http://a"]), get, "http://b").await, (200, None));
+    assert_eq!(asked(with(&["*"]), options, "http://a").await, (200, Some("*".to_owned())));
 }

@@ -2,7 +2,8 @@
 
 use super::bind::{Bound, Socket, Stream, prepare};
 use super::connection::{self, Http2Settings};
-use super::shutdown::{Signal, permits};
+use super::shutdown::Signal;
+use crate::logging::Rarely;
 use crate::tls::TlsSource;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -22,16 +23,33 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Between two lines about handshakes that failed, or about the bound.
+const WARNING_PAUSE: Duration = Duration::from_secs(1);
+
 /// A bound on connections, shared by any number of listeners.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     permits: Arc<Semaphore>,
+    warnings: Arc<Rarely>,
 }
 
 impl Bounds {
-    /// At most this many connections at a time.
+    /// At most this many connections are served at a time. Each listener holds one more that waits.
     pub fn new(connections_max: usize) -> Bounds {
-        Bounds { permits: permits(connections_max) }
+        let permits = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
+        Bounds { permits, warnings: Arc::new(Rarely::new(WARNING_PAUSE)) }
+    }
+
+    /// Taken after a connection was accepted, not before: an idle listener must not keep a permit from
+    /// another one.
+    async fn permit(&self, bound: &Bound) -> OwnedSemaphorePermit {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return permit;
+        }
+        if self.warnings.due().is_some() {
+            tracing::warn!(url = %bound.url(), "the bound on connections is reached; new ones wait for others' end");
+        }
+        self.permits.clone().acquire_owned().await.expect("the semaphore is never closed")
     }
 }
 
@@ -51,6 +69,8 @@ pub async fn serve<S, B>(
 {
     let tls = tls.filter(|_| bound.url().scheme.is_secure());
     assert!(tls.is_some() || !bound.url().scheme.is_secure(), "a secure URL is never served in the clear");
+    let rejections = Rejections { rarely: Rarely::new(WARNING_PAUSE) };
+    let tls = tls.map(|tls| (tls, Arc::new(rejections)));
     let serve_one =
         ServeOne { builder: connection::builder(&settings), tls, service, signal: signal.clone() };
     tokio::select! {
@@ -68,18 +88,27 @@ where
 {
     let mut pause = PAUSE_MIN;
     loop {
-        let permit = permit(bound, bounds).await;
         let accepted = match &bound.socket {
             Socket::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => match prepare(&stream) {
+                    Ok(()) => {
+                        let permit = bounds.permit(bound).await;
+                        serve_one.spawn(stream, peer.to_string(), permit);
+                        Ok(())
+                    }
                     // Only a connection that is gone already refuses its options.
-                    prepare(&stream).map(|()| serve_one.spawn(stream, permit))
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            },
+            Socket::Unix(listener, _) => match listener.accept().await {
+                Ok((stream, _)) => {
+                    let permit = bounds.permit(bound).await;
+                    serve_one.spawn(stream, bound.url().to_string(), permit);
+                    Ok(())
                 }
                 Err(error) => Err(error),
             },
-            Socket::Unix(listener, _) => {
-                listener.accept().await.map(|(stream, _)| serve_one.spawn(stream, permit))
-            }
         };
         match accepted {
             Ok(()) => pause = PAUSE_MIN,
@@ -91,14 +120,6 @@ where
             }
         }
     }
-}
-
-async fn permit(bound: &Bound, bounds: &Bounds) -> OwnedSemaphorePermit {
-    if let Ok(permit) = bounds.permits.clone().try_acquire_owned() {
-        return permit;
-    }
-    tracing::warn!(url = %bound.url(), "the bound on connections is reached; new ones wait until others end");
-    bounds.permits.clone().acquire_owned().await.expect("the semaphore is never closed")
 }
 
 /// Whether only that one connection failed, before it was ours.
@@ -115,9 +136,30 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 /// What every connection of a listener gets.
 struct ServeOne<S> {
     builder: hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
-    tls: Option<Arc<TlsSource>>,
+    tls: Option<(Arc<TlsSource>, Arc<Rejections>)>,
     service: S,
     signal: Signal,
+}
+
+/// Reports handshakes that failed: an operator who rolled out a wrong certificate looks for them.
+struct Rejections {
+    rarely: Rarely,
+}
+
+impl Rejections {
+    fn report(&self, peer: &str, error: &io::Error) {
+        // A probe that only connects says nothing and leaves; that is no failure.
+        if error.kind() == ErrorKind::UnexpectedEof {
+            tracing::debug!(remote_addr = peer, "a peer left during the TLS handshake");
+        } else if let Some(held_back) = self.rarely.due() {
+            tracing::warn!(
+                remote_addr = peer,
+                %error,
+                others_since_last_line = held_back,
+                "rejected connection on client endpoint"
+            );
+        }
+    }
 }
 
 impl<S, B> ServeOne<S>
@@ -127,10 +169,10 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    fn spawn(&self, stream: impl Stream, permit: OwnedSemaphorePermit) {
+    fn spawn(&self, stream: impl Stream, peer: String, permit: OwnedSemaphorePermit) {
         let (builder, service, mut signal) =
             (self.builder.clone(), self.service.clone(), self.signal.clone());
-        let Some(tls) = self.tls.clone() else {
+        let Some((tls, rejections)) = self.tls.clone() else {
             tokio::spawn(async move {
                 connection::serve(builder, stream, service, signal).await;
                 drop(permit);
@@ -145,8 +187,8 @@ where
             };
             match shaken {
                 Ok(Ok(stream)) => connection::serve(builder, stream, service, signal).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                Ok(Err(error)) => rejections.report(&peer, &error),
+                Err(_) => rejections.report(&peer, &ErrorKind::TimedOut.into()),
             }
             drop(permit);
         });

@@ -1,7 +1,7 @@
 //! Sockets: from a URL to requests, and back to quiet.
 //!
 //! One port speaks everything, as etcd's does: HTTP/1 and HTTP/2, the latter without an upgrade on plain
-//! connections and by ALPN on TLS. [`bind`] opens the socket of a URL, [`accept`] takes connections from it,
+//! connections and by ALPN on TLS. [`mod@bind`] opens the socket of a URL, [`accept`] takes connections from it,
 //! [`connection`] serves one of them, and [`shutdown`] ends them all in order. What a request means is none of
 //! this folder's business: every listener gets a service.
 //!
@@ -13,7 +13,7 @@
 //!   acknowledgement, 40 ms;
 //! - a peer that says nothing costs a bounded time: the handshake and the first bytes have a deadline each,
 //!   and so has the head of each HTTP/1 request;
-//! - the number of connections has a bound; beyond it the system's backlog waits, nothing is refused;
+//! - the number of connections has a bound; beyond it they wait, and then the system's backlog;
 //! - an error of `accept` never ends a listener: it is reported and tried again after a pause;
 //! - a socket file is only replaced when nobody answers on it, and only removed while it is still ours.
 //!

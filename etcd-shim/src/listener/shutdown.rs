@@ -1,8 +1,7 @@
 //! Ending connections in order: no new ones, then the requests at hand, then everything.
 
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,9 +70,4 @@ impl Signal {
         // A sender that is gone can say nothing more: the process is at its end.
         let _ = self.phase.wait_for(|phase| *phase >= wanted).await;
     }
-}
-
-/// A bound on connections that are open at a time.
-pub(super) fn permits(bound: usize) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(bound.clamp(1, Semaphore::MAX_PERMITS)))
 }

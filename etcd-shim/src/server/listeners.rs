@@ -57,6 +57,7 @@ pub async fn start(
     let settings = RouterSettings {
         health_deadline: HEALTH_PATIENCE + 2 * election,
         host_allow: listen.host_allow.clone(),
+        cors: listen.cors.clone(),
         feature_gates: config.feature_gates.clone(),
         member_id: parts.member_id,
     };

@@ -90,8 +90,11 @@ impl StoreMember {
         out.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", help, status.live_bytes as f64);
         let help = "Current backend storage quota size in bytes.";
         out.gauge("etcd_server_quota_backend_bytes", help, status.quota_bytes.unwrap_or(0) as f64);
-        let mut family =
-            out.family("etcd_debugging_server_alarms", "Alarms for every member in cluster.", "gauge");
+        if status.alarms.is_empty() {
+            return;
+        }
+        let help = "Alarms for every member in cluster. 1 for 'server_id' label with current ID.";
+        let mut family = out.family("etcd_debugging_server_alarms", help, "gauge");
         for alarm in &status.alarms {
             let kind = match alarm.kind {
                 kvstore::command::AlarmKind::NoSpace => "NOSPACE",

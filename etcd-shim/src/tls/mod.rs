@@ -1,7 +1,7 @@
 //! TLS of the client port: certificates, who may connect, and picking up changed files.
 //!
 //! The files are named by etcd's flags. [`material`] reads them and builds what rustls needs, [`clients`]
-//! judges the certificates of clients, [`suites`] knows Go's names of cipher suites, and [`self_signed`] makes
+//! judges the certificates of clients, [`suites`] knows Go's names of cipher suites, and [`mod@self_signed`] makes
 //! a certificate for `--auto-tls`. [`TlsSource`] holds the configuration in use and looks at the files again
 //! when somebody connects, so that a rotated certificate is served without a restart.
 //!

@@ -12,7 +12,7 @@
 //! same with a virtual disk and network. A single node is a group of one on the same path.
 //!
 //! Invariants:
-//! - the asynchronous ready API of raft-rs is used throughout: [`tail::Tail`] serves an entry from the moment
+//! - the asynchronous ready API of raft-rs is used throughout: `tail::Tail` serves an entry from the moment
 //!   it is in a ready, only the sync may lag;
 //! - a follower's acknowledgements and votes leave only after the sync they depend on (they wait in
 //!   `Node::waiting` for `Persisted`); a leader's appends leave at once;

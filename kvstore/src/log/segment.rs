@@ -34,7 +34,8 @@ impl Segment {
         self.end > SEGMENT_HEADER_BYTES
     }
 
-    /// Writes zeros from the present size up to `bytes`, so that a larger frame fits.
+    /// Writes zeros from the present size up to `bytes`, so that a larger frame fits. Synced by itself: a file
+    /// system may find out only then that it has no space, and the frame is not to be part of that.
     pub fn grow(&mut self, bytes: u64) -> Result<()> {
         write_zeros(&*self.file, self.bytes, bytes)
             .and_then(|()| self.file.sync_data())

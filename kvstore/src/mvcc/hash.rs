@@ -83,13 +83,12 @@ impl Snapshot {
                 self.check_floor_is_still(view.floor)?;
                 started = true;
             }
-            if never_compacted || id.revision > view.floor {
+            // A tombstone is never what is kept.
+            let counts = never_compacted
+                || id.revision > view.floor
+                || is_kept(record.key().ok_or_else(|| damaged_record(id))?, id);
+            if counts {
                 hash = crc32c::crc32c_append(hash, bytes_of(&mut buffer, id, &record)?);
-            } else if record.kind != RecordKind::Delete {
-                let key = record.key().ok_or_else(|| damaged_record(id))?;
-                if is_kept(key, id) {
-                    hash = crc32c::crc32c_append(hash, bytes_of(&mut buffer, id, &record)?);
-                }
             }
             Ok(ControlFlow::Continue(()))
         })?;

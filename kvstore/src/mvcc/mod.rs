@@ -25,6 +25,7 @@
 //! between the writer and its readers.
 
 mod cache;
+mod count;
 mod entry;
 mod event;
 mod hash;

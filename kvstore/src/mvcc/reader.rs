@@ -1,6 +1,7 @@
 //! Reading what is published: readers, and the snapshots they take. Nothing here blocks the writer.
 
 use super::cache::ValueCache;
+use super::count::Deltas;
 use super::entry::Entry;
 use super::index::Root;
 use super::records::Records;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) cache: Arc<ValueCache>,
     pub(super) published: ArcSwap<Published>,
+    pub(super) deltas: Deltas,
 }
 
 impl Shared {

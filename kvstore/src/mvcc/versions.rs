@@ -1,6 +1,7 @@
 //! The writer's side of a keyspace. One thread owns it; what it does becomes visible with `publish`.
 
 use super::cache::ValueCache;
+use super::count::Deltas;
 use super::entry::{Entry, Head};
 use super::event::{Event, EventKind, Previous};
 use super::index::{Index, Root};
@@ -63,7 +64,7 @@ impl Versions {
         let index = load_index(keyspace, &*engine, revision)?;
         let published = ArcSwap::from_pointee(Published { root: index.root(), revision, floor });
         Ok(Versions {
-            shared: Arc::new(Shared { keyspace, engine, cache, published }),
+            shared: Arc::new(Shared { keyspace, engine, cache, published, deltas: Deltas::default() }),
             index,
             revision,
             written: revision,

@@ -1,8 +1,8 @@
 //! A consistent view of one keyspace at one root: what reads of the latest and of past revisions share.
 //!
 //! A read in the past starts at the key's newest version and follows the previous-version pointers. How many
-//! steps that takes is the number of changes since then, so both [`View::resolve`] and [`View::count`] have a
-//! second way (walking the changes since then in time order) and take the cheaper one.
+//! steps that takes is the number of changes since then, so [`View::resolve`] has a second way (walking those
+//! changes in time order) and takes the cheaper one. Counting is in `count`.
 
 use super::cache::ValueCache;
 use super::entry::Entry;
@@ -12,18 +12,15 @@ use super::reader::Shared;
 use super::records::{Records, damaged_record, missing_record};
 use crate::command::ReadAt;
 use crate::types::{Error, KeyRange, KeyValue, Result, Revision, SubRevision, VersionId};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How many records a walk in time order passes in the time of one point read.
 const SCANNED_PER_POINT_READ: usize = 4;
 
-/// How many index entries a walk in key order passes in the time a walk in time order takes for one record.
-const ENTRIES_PER_SCANNED: u64 = 16;
-
 /// How many entries of a range are resolved together: enough to fill a multi-get, few enough to stop early.
-const RESOLVE_CHUNK: usize = 512;
+pub(super) const RESOLVE_CHUNK: usize = 512;
 
 /// And at least so many, however small the page: most of them need no read at all.
 const RESOLVE_CHUNK_MIN: usize = 16;
@@ -170,7 +167,12 @@ impl View<'_> {
 
     /// For each entry the key's version at `at`, or `None` where the key did not exist then. With `exact`
     /// false any version stands for "it existed".
-    fn resolve(&self, entries: &[&Arc<Entry>], at: Revision, exact: bool) -> Result<Vec<Option<Found>>> {
+    pub(super) fn resolve(
+        &self,
+        entries: &[&Arc<Entry>],
+        at: Revision,
+        exact: bool,
+    ) -> Result<Vec<Option<Found>>> {
         let mut found: Vec<Option<Found>> = vec![None; entries.len()];
         let mut open: Vec<(usize, VersionId)> = Vec::new();
         for (place, entry) in entries.iter().enumerate() {
@@ -248,64 +250,6 @@ impl View<'_> {
             return Err(Error::Compacted { floor }); // The walk may have missed what compaction removed.
         }
         Ok(())
-    }
-
-    /// How many keys of `range` live at `at`.
-    pub(super) fn count(&self, range: &KeyRange, at: Revision) -> Result<u64> {
-        let now = self.root.count_live(range);
-        if at >= self.revision {
-            return Ok(now);
-        }
-        let records_max = now / ENTRIES_PER_SCANNED;
-        if (self.revision.get() - at.get()) as u64 <= records_max
-            && let Some(count) = self.count_by_changes(range, at, now, 2 * records_max)?
-        {
-            return Ok(count);
-        }
-        self.count_by_keys(range, at)
-    }
-
-    /// Today's count, corrected by the first change of each key since `at`. `None` when there are more than
-    /// `records_max` changes.
-    fn count_by_changes(
-        &self,
-        range: &KeyRange,
-        at: Revision,
-        now: u64,
-        records_max: u64,
-    ) -> Result<Option<u64>> {
-        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
-        let (mut passed, mut appeared, mut vanished) = (0u64, 0u64, 0u64);
-        self.changes(at, self.revision, |_, key, kind, _| {
-            passed += 1;
-            if range.contains(key) && seen.insert(key.into()) {
-                let lives = self.root.get(key).is_some_and(|entry| entry.is_live());
-                match (kind.follows_life(), lives) {
-                    (false, true) => appeared += 1,
-                    (true, false) => vanished += 1,
-                    _ => {}
-                }
-            }
-            if passed > records_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        Ok((passed <= records_max).then(|| now + vanished - appeared))
-    }
-
-    fn count_by_keys(&self, range: &KeyRange, at: Revision) -> Result<u64> {
-        let mut count = 0;
-        let mut doubtful = Vec::new();
-        for entry in self.root.range(range) {
-            let head = entry.head();
-            if head.id.revision <= at || (head.is_live() && head.create_revision <= at) {
-                count += u64::from(head.is_live());
-            } else if !head.previous.is_none() {
-                doubtful.push(entry);
-            }
-        }
-        for chunk in doubtful.chunks(RESOLVE_CHUNK) {
-            count += self.resolve(chunk, at, false)?.iter().flatten().count() as u64;
-        }
-        Ok(count)
     }
 }
 

@@ -25,5 +25,5 @@ mod waiters;
 
 pub use admission::{Admission, COMMAND_BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX, Permit};
 pub use batcher::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Proposal, Submission, split_into_batches};
-pub use ticket::{Slot, Ticket, WakeList, ticket};
+pub use ticket::{Slot, Ticket, Unanswered, WakeList, ticket};
 pub use waiters::Waiters;

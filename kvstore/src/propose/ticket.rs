@@ -1,5 +1,6 @@
 //! A result that will be there later; works with every async runtime.
 
+use crate::types::{Error, Result};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,8 +16,26 @@ enum State<T> {
 
 struct Shared<T>(Mutex<State<T>>);
 
-/// The side that completes.
-pub struct Slot<T>(Arc<Shared<T>>);
+/// What a ticket gives when its slot is gone without an answer: whatever ends the member, nobody waits for ever.
+pub trait Unanswered {
+    /// That answer.
+    fn unanswered() -> Self;
+}
+
+impl<T> Unanswered for Result<T> {
+    fn unanswered() -> Self {
+        Err(Error::OutcomeUnknown("the store ended without an answer".into()))
+    }
+}
+
+impl Unanswered for Error {
+    fn unanswered() -> Self {
+        Error::Stopped
+    }
+}
+
+/// The side that completes. Dropping it answers too, see [`Unanswered`].
+pub struct Slot<T: Unanswered>(Option<Arc<Shared<T>>>);
 
 /// The side that waits. Dropping it changes nothing for the other side.
 #[must_use = "a ticket does nothing unless it is awaited"]
@@ -27,17 +46,31 @@ pub struct Ticket<T>(Arc<Shared<T>>);
 pub struct WakeList(Vec<Waker>);
 
 /// A connected pair.
-pub fn ticket<T>() -> (Slot<T>, Ticket<T>) {
+pub fn ticket<T: Unanswered>() -> (Slot<T>, Ticket<T>) {
     let shared = Arc::new(Shared(Mutex::new(State::Empty)));
-    (Slot(Arc::clone(&shared)), Ticket(shared))
+    (Slot(Some(Arc::clone(&shared))), Ticket(shared))
 }
 
-impl<T> Slot<T> {
+impl<T: Unanswered> Slot<T> {
     /// Completes the ticket; its task is woken by [`WakeList::wake`].
-    pub fn complete(self, value: T, wakes: &mut WakeList) {
-        let before = std::mem::replace(&mut *self.0.0.lock(), State::Done(value));
-        if let State::Waiting(waker) = before {
-            wakes.0.push(waker);
+    pub fn complete(mut self, value: T, wakes: &mut WakeList) {
+        wakes.0.extend(self.answer(value));
+    }
+
+    /// The first answer is the only one. Gives whom to wake.
+    fn answer(&mut self, value: T) -> Option<Waker> {
+        let shared = self.0.take()?;
+        let before = std::mem::replace(&mut *shared.0.lock(), State::Done(value));
+        if let State::Waiting(waker) = before { Some(waker) } else { None }
+    }
+}
+
+impl<T: Unanswered> Drop for Slot<T> {
+    fn drop(&mut self) {
+        if self.0.is_some()
+            && let Some(waker) = self.answer(T::unanswered())
+        {
+            waker.wake();
         }
     }
 }
@@ -85,20 +118,33 @@ mod tests {
     #[tokio::test]
     async fn completes_before_and_after_the_wait() {
         let (slot, early) = ticket();
-        slot.complete(1, &mut WakeList::default());
-        assert_eq!(early.await, 1);
+        slot.complete(Ok(1), &mut WakeList::default());
+        assert_eq!(early.await, Ok(1));
 
         let (slot, late) = ticket();
         let waiting = tokio::spawn(late);
         tokio::task::yield_now().await;
-        slot.complete(2, &mut WakeList::default());
-        assert_eq!(waiting.await.unwrap(), 2);
+        slot.complete(Ok(2), &mut WakeList::default());
+        assert_eq!(waiting.await.unwrap(), Ok(2));
     }
 
     #[test]
     fn a_dropped_ticket_is_no_failure() {
         let (slot, ticket) = ticket();
         drop(ticket);
-        slot.complete(3, &mut WakeList::default());
+        slot.complete(Ok(3), &mut WakeList::default());
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_is_dropped_answers_and_wakes() {
+        let (slot, early) = ticket::<Result<u8>>();
+        drop(slot);
+        assert!(matches!(early.await, Err(Error::OutcomeUnknown(_))));
+
+        let (slot, late) = ticket::<Result<u8>>();
+        let waiting = tokio::spawn(late);
+        tokio::task::yield_now().await;
+        drop(slot);
+        assert!(matches!(waiting.await.unwrap(), Err(Error::OutcomeUnknown(_))));
     }
 }

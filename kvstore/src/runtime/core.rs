@@ -31,12 +31,18 @@ pub(crate) struct Core {
     pub(super) wakes: WakeList,
     hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
     waiters: Waiters,
+    /// Applied, and not yet told to consensus.
+    unreported_applied: Option<LogIndex>,
     reads: ReadBarriers,
     /// Batches proposed here and not yet committed, with the bytes that identify them: what is committed need
     /// not be decoded again.
     proposed: VecDeque<(Bytes, Arc<Batch>)>,
     proposer: u64,
     pub(super) next_request: RequestId,
+    /// What the turn that failed had not come to.
+    undone: Work,
+    /// Keeps the data directory locked for as long as anything here may write in it.
+    _directory: Arc<std::fs::File>,
 }
 
 /// What a core is made of.
@@ -51,6 +57,8 @@ pub(crate) struct CoreParts {
     pub(crate) reads: ReadBarriers,
     /// Differs between any two starts of any member.
     pub(crate) boot_nonce: u64,
+    /// The lock on the data directory.
+    pub(crate) directory: Arc<std::fs::File>,
 }
 
 impl Core {
@@ -66,10 +74,13 @@ impl Core {
             wakes: WakeList::default(),
             hubs: parts.hubs,
             waiters: Waiters::default(),
+            unreported_applied: None,
             reads: parts.reads,
             proposed: VecDeque::new(),
             proposer: parts.boot_nonce,
             next_request: RequestId::new(1),
+            undone: Work::default(),
+            _directory: parts.directory,
         }
     }
 
@@ -87,11 +98,23 @@ impl Core {
     ///
     /// # Errors
     /// Any error is the end: the caller must not call again but [`Core::fail`].
-    pub(crate) fn turn(&mut self, work: Work) -> Result<bool> {
+    pub(crate) fn turn(&mut self, mut work: Work) -> Result<bool> {
+        let stop = work.stop;
+        match self.work_off(&mut work) {
+            Ok(()) => Ok(!stop),
+            Err(error) => {
+                self.undone = work;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes each part of `work` when it comes to it.
+    fn work_off(&mut self, work: &mut Work) -> Result<()> {
         for _ in 0..work.ticks {
             self.tick()?;
         }
-        for note in work.notes {
+        for note in std::mem::take(&mut work.notes) {
             match note {
                 Note::Job(done) => self.job_done(done)?,
                 Note::DiskSpace { free_bytes, total_bytes } => {
@@ -99,17 +122,17 @@ impl Core {
                 }
             }
         }
-        self.policy.removal_waits.extend(work.removals);
-        for slot in work.reads {
+        self.policy.removal_waits.append(&mut work.removals);
+        for slot in work.reads.drain(..) {
             self.reads.wait(slot);
         }
         self.ask_for_reads()?;
-        self.propose(work.submissions)?;
+        self.propose(std::mem::take(&mut work.submissions))?;
         // Whoever was refused finds the alarm set when he looks.
         self.alarm_after_refusal()?;
         self.after_turn()?;
         self.wakes.wake();
-        Ok(!work.stop)
+        Ok(())
     }
 
     fn tick(&mut self) -> Result<()> {
@@ -210,13 +233,12 @@ impl Core {
             self.log.append(persist.hard_state, &persist.entries)?;
             self.shared.metrics.log_sync.observe(started.elapsed());
             // What was applied is told with the next step; raft only needs it now and then.
-            self.policy.unreported_applied = applied.or(self.policy.unreported_applied);
+            self.unreported_applied = applied.or(self.unreported_applied);
             return Ok(Some(Input::Persisted(persist.number)));
         }
-        if let Some(index) = applied.or(self.policy.unreported_applied.take()) {
-            return Ok(Some(Input::Applied(index)));
-        }
-        Ok(None)
+        // Newer than what is still to be told, if there is both.
+        let unreported = self.unreported_applied.take();
+        Ok(applied.or(unreported).map(Input::Applied))
     }
 
     fn apply(&mut self, entries: Vec<LogEntry>) -> Result<()> {
@@ -308,16 +330,19 @@ impl Core {
     pub(crate) fn fail(&mut self, error: &Error) {
         self.shared.stop_local_reads();
         self.shared.failure.set(error.clone());
-        let left = self.shared.mailbox.close(error.clone());
-        for submission in left.submissions {
-            if let Some((slot, _permit)) = submission.waiter {
+        let queued = self.shared.mailbox.close(error.clone());
+        for work in [std::mem::take(&mut self.undone), queued] {
+            for submission in work.submissions {
+                if let Some((slot, _permit)) = submission.waiter {
+                    slot.complete(Err(error.clone()), &mut self.wakes);
+                }
+            }
+            for slot in work.reads {
                 slot.complete(Err(error.clone()), &mut self.wakes);
             }
+            self.policy.removal_waits.extend(work.removals);
         }
-        for slot in left.reads {
-            slot.complete(Err(error.clone()), &mut self.wakes);
-        }
-        for wait in left.removals.into_iter().chain(std::mem::take(&mut self.policy.removal_waits)) {
+        for wait in std::mem::take(&mut self.policy.removal_waits) {
             wait.slot.complete(Err(error.clone()), &mut self.wakes);
         }
         let unknown = match error {

@@ -6,7 +6,7 @@ use super::maintenance::JobDone;
 use super::{Job, Metrics};
 use crate::command::{Alarm, AlarmKind, Command, Operation, Transaction};
 use crate::propose::Submission;
-use crate::types::{Error, KeyspaceId, LogIndex, NodeId, RequestId, Result};
+use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
 
 /// Log written since the last flush of the storage engine that makes the next one due. It bounds the log's size,
 /// the memory of unflushed data and the replay at the next start.
@@ -24,7 +24,6 @@ const DISK_RESERVE_BYTES: std::ops::RangeInclusive<u64> = (24 << 20)..=(256 << 2
 pub(crate) struct Policy {
     pub(super) node_id: NodeId,
     pub(super) quota_bytes: Option<u64>,
-    pub(super) unreported_applied: Option<LogIndex>,
     pub(super) removal_waits: Vec<RemovalWait>,
     flushed_log_bytes: u64,
     flush_running: bool,
@@ -42,7 +41,6 @@ impl Policy {
         Self {
             node_id,
             quota_bytes,
-            unreported_applied: None,
             removal_waits: Vec::new(),
             flushed_log_bytes: 0,
             flush_running: false,
@@ -171,6 +169,7 @@ impl Core {
             self.policy.segment_running = true;
             self.jobs.push(Job::Segment(job));
         }
+        self.shared.log_bytes.store(self.log.live_bytes(), std::sync::atomic::Ordering::Relaxed);
         let written = self.shared.metrics.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
         if !self.policy.flush_running && written - self.policy.flushed_log_bytes >= FLUSH_LOG_BYTES {
             self.policy.flush_running = true;

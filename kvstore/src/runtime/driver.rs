@@ -27,10 +27,25 @@ pub enum Placement {
     Caller,
 }
 
-/// The helper threads, joined at stop.
+/// The store's own threads, joined at its end.
 #[derive(Default)]
 pub(crate) struct Threads {
     pub(crate) handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Waits until they have ended, which they do once the core has.
+    pub(crate) fn join(self) {
+        for handle in self.handles {
+            // The ticker sleeps between two ticks.
+            handle.thread().unpark();
+            // One of them may drop the last handle of the store: it cannot wait for itself.
+            if handle.thread().id() != std::thread::current().id() {
+                // A thread that panicked has aborted the process already.
+                let _ = handle.join();
+            }
+        }
+    }
 }
 
 /// A panic of the core means a broken invariant: nothing may be answered after it, so the process ends.
@@ -125,17 +140,20 @@ impl Drop for CoreFuture {
     }
 }
 
-/// The maintenance thread and the ticker.
+/// The maintenance thread and the ticker. `directory` is the lock of `data_dir`.
 pub(crate) fn spawn_helpers(
     shared: &Arc<Shared>,
     jobs: &Arc<JobQueue>,
     data_dir: PathBuf,
+    directory: Arc<std::fs::File>,
     tick: Duration,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let (maintenance_shared, maintenance_jobs) = (Arc::clone(shared), Arc::clone(jobs));
     let maintenance = std::thread::Builder::new().name("holdfast-maint".into()).spawn(move || {
         let _abort = AbortOnPanic;
         maintenance_jobs.run(&maintenance_shared.mailbox);
+        // Jobs write in the directory: it stays locked until the last one has ended.
+        drop((maintenance_jobs, directory));
     })?;
     let ticker_shared = Arc::clone(shared);
     let ticker = std::thread::Builder::new().name("holdfast-tick".into()).spawn(move || {
@@ -149,7 +167,8 @@ pub(crate) fn spawn_helpers(
                     let _ = ticker_shared.mailbox.note(Note::DiskSpace { free_bytes, total_bytes });
                 }
             }
-            std::thread::sleep(tick);
+            // Whoever ends the store wakes this thread.
+            std::thread::park_timeout(tick);
             if ticker_shared.mailbox.tick().is_err() {
                 return;
             }

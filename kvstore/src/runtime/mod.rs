@@ -6,7 +6,7 @@
 //!  maintenance ─┘                    └─ waiters answered, watch hubs fed
 //! ```
 //!
-//! One [`core::Core`] owns consensus, log and state machine. A *turn* takes everything that is in the mailbox:
+//! One `core::Core` owns consensus, log and state machine. A *turn* takes everything that is in the mailbox:
 //! all commands become one raft entry (or a few), one write and one sync, one apply batch, one round of wake-ups.
 //! Whatever arrives meanwhile is the next turn. The sync runs inline: a second thread for it would cost each
 //! lone request a hand-over, which is dearer than the sync itself on most machines.
@@ -17,7 +17,7 @@
 //! Invariants:
 //! - what is answered is durable and published;
 //! - the first failed write or sync, or a storage error, ends the core: every waiter gets an error, nothing is
-//!   answered afterwards, and [`shared::Failure`] tells the reason;
+//!   answered afterwards, and `shared::Failure` tells the reason;
 //! - slow work (flush, prewriting a log segment, scanning for dead versions) runs on the maintenance thread and
 //!   comes back as a note; one job of each kind at a time.
 //!

@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     applied: AtomicU64,
     committed: AtomicU64,
     pub(crate) live_bytes: AtomicU64,
+    /// Bytes of the raft log's live segments.
+    pub(crate) log_bytes: AtomicU64,
     pub(crate) clock_ms: AtomicU64,
     alarms: Mutex<BTreeSet<Alarm>>,
 }
@@ -41,6 +43,7 @@ impl Shared {
             applied: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
             clock_ms: AtomicU64::new(0),
             alarms: Mutex::default(),
         }
@@ -74,6 +77,11 @@ impl Shared {
 
     pub(crate) fn stop_local_reads(&self) {
         self.local_reads.store(false, Ordering::Release);
+    }
+
+    /// Why the store has ended; `None` while it runs. One load for a member that serves.
+    pub(crate) fn ended(&self) -> Option<Error> {
+        if self.reads_are_local() { None } else { self.failure.reason() }
     }
 
     pub(crate) fn alarms(&self) -> Vec<Alarm> {
@@ -114,6 +122,11 @@ impl Failure {
         }
         drop(state);
         wakes.wake();
+    }
+
+    /// Why the store has ended; `None` while it runs.
+    pub(crate) fn reason(&self) -> Option<Error> {
+        self.state.lock().0.clone()
     }
 
     /// A ticket that is answered when the store ends.

@@ -4,9 +4,9 @@
 //! memory that can crash and forgets exactly what was not flushed. Nothing outside this folder names RocksDB.
 //!
 //! Invariants:
-//! - a [`Batch`](crate::storage::Batch) is applied whole or not at all, over all families, also across a crash (RocksDB: one write,
+//! - a [`Batch`] is applied whole or not at all, over all families, also across a crash (RocksDB: one write,
 //!   atomic flush over all families);
-//! - nothing is durable before [`Engine::flush`](crate::storage::Engine::flush) returns: the raft log is the write-ahead log of this data;
+//! - nothing is durable before [`Engine::flush`] returns: the raft log is the write-ahead log of this data;
 //! - an error from an engine is fatal: the caller poisons the store, it never retries.
 //!
 //! Deliberately missing: transactions, comparators, merge operators and any notion of revisions.

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The layout this version writes. A directory of a larger one is refused.
 const FORMAT: u64 = 1;
@@ -24,11 +25,15 @@ pub(super) struct DataDir {
     path: PathBuf,
     pub(super) node_id: NodeId,
     pub(super) cluster_id: u64,
-    _lock: File,
+    /// Locked for as long as anybody has this file open.
+    pub(super) lock: Arc<File>,
 }
 
 impl DataDir {
     pub(super) fn open(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<Self> {
+        if path.exists() && !path.is_dir() {
+            return Err(refuse(path, "is not a directory; give another one".into()));
+        }
         fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}")))?;
         let lock = lock(path)?;
         let identity = path.join(IDENTITY_FILE);
@@ -45,7 +50,12 @@ impl DataDir {
             let part = path.join(part);
             fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
         }
-        Ok(Self { path: path.into(), node_id, cluster_id, _lock: lock })
+        // The names themselves must survive a power cut: what is synced inside a lost directory is lost too.
+        sync_directory(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_directory(parent)?;
+        }
+        Ok(Self { path: path.into(), node_id, cluster_id, lock: Arc::new(lock) })
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -55,6 +65,11 @@ impl DataDir {
     pub(super) fn state(&self) -> PathBuf {
         self.path.join("state")
     }
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| refuse(path, format!("cannot be synced: {e}")))
 }
 
 fn refuse(path: &Path, reason: String) -> Error {
@@ -69,7 +84,9 @@ fn lock(path: &Path) -> Result<File> {
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(refuse(path, "is already open in another process; stop that one first".into()))
+            let reason = "is already open in another process, or in this one by a store that still runs or has \
+                          handles; stop that one first";
+            Err(refuse(path, reason.into()))
         }
         Err(error) => Err(refuse(&lock_path, format!("cannot be locked: {error}"))),
     }

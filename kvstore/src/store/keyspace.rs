@@ -168,6 +168,8 @@ impl Keyspace {
     pub async fn range(&self, query: RangeQuery, consistency: Consistency) -> Result<RangeReply> {
         if consistency == Consistency::Linearizable {
             self.read_barrier().await?;
+        } else if let Some(error) = self.inner.shared.ended() {
+            return Err(error);
         }
         let (result, revision) = self.parts().reader.range(&query)?;
         Ok(RangeReply { result, revision })

@@ -35,6 +35,9 @@ mod keyspace;
 mod open;
 mod status;
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::lease::LeaseInfo;
 pub use crate::mvcc::{Event, EventKind, HashKv, Page, PageLimits, Reader, Snapshot};
 pub use crate::propose::COMMANDS_IN_FLIGHT_MAX;

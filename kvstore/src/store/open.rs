@@ -8,7 +8,7 @@ use crate::apply::{ApplyOptions, StateMachine};
 use crate::command::{Alarm, Command, Outcome};
 use crate::consensus::{Node, NodeConfig, Restored};
 use crate::lease::LeaseTable;
-use crate::log::{Log, LogConfig, OsFiles};
+use crate::log::{Files, Log, LogConfig, OsFiles};
 use crate::mvcc::Reader;
 use crate::propose::Submission;
 use crate::read::ReadBarriers;
@@ -17,7 +17,7 @@ use crate::runtime::shared::Shared;
 use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
-use crate::storage::{Engine, RocksEngine, RocksOptions};
+use crate::storage::{Engine, EngineError, RocksEngine, RocksOptions};
 use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
@@ -55,8 +55,14 @@ pub struct Store {
 }
 
 impl Drop for Inner {
+    /// As [`Store::stop`]: on return the directory can be opened again. Only a core that is a future and still
+    /// lives is not waited for: this thread may be the one to poll it.
     fn drop(&mut self) {
         self.shared.mailbox.stop();
+        drop(self.core.get_mut().take());
+        if self.config.placement == Placement::Thread || self.shared.failure.reason().is_some() {
+            std::mem::take(self.threads.get_mut()).join();
+        }
     }
 }
 
@@ -67,12 +73,17 @@ impl Store {
     /// [`Error::Config`], [`Error::DataDir`] and [`Error::Damaged`] say what is wrong with what; nothing is
     /// changed on disk in the last two cases.
     pub fn open(config: Config) -> Result<Self> {
+        Self::open_on(config, Arc::new(OsFiles))
+    }
+
+    /// As [`Store::open`], with the log on `files`: tests let them fail.
+    pub(super) fn open_on(config: Config, files: Arc<dyn Files>) -> Result<Self> {
         config.validate()?;
         let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
         let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
-        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes, ..ApplyOptions::default() };
+        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
         let mut machine = StateMachine::load(Arc::clone(&engine), options)?;
-        let (log, node) = open_raft(&config, &data_dir, &machine)?;
+        let (log, node) = open_raft(&config, &data_dir, files, &machine)?;
         let shared = Arc::new(Shared::new(data_dir.node_id));
         let jobs = Arc::new(JobQueue::default());
         let mut keyspaces = BTreeMap::new();
@@ -97,6 +108,7 @@ impl Store {
             hubs,
             reads: ReadBarriers::new(data_dir.node_id, boot_nonce, patience_ticks),
             boot_nonce,
+            directory: Arc::clone(&data_dir.lock),
         });
         core.campaign()?;
         for _ in 0..START_TURNS_MAX {
@@ -110,9 +122,10 @@ impl Store {
         }
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
-        threads
-            .handles
-            .extend(spawn_helpers(&shared, &jobs, config.data_dir.clone(), tick).map_err(spawn_failed)?);
+        let lock = Arc::clone(&data_dir.lock);
+        threads.handles.extend(
+            spawn_helpers(&shared, &jobs, config.data_dir.clone(), lock, tick).map_err(spawn_failed)?,
+        );
         let core = match config.placement {
             Placement::Caller => Some(CoreFuture::new(core, Arc::clone(&shared))),
             Placement::Thread => {
@@ -161,7 +174,8 @@ impl Store {
             applied: shared.applied(),
             committed: shared.committed(),
             live_bytes: shared.live_bytes.load(std::sync::atomic::Ordering::Relaxed),
-            disk_bytes: self.inner.engine.disk_bytes(),
+            disk_bytes: self.inner.engine.disk_bytes()
+                + shared.log_bytes.load(std::sync::atomic::Ordering::Relaxed),
             quota_bytes: self.inner.config.quota_bytes,
             alarms: shared.alarms(),
             is_learner: false,
@@ -230,10 +244,7 @@ impl Store {
         drop(self.take_core());
         self.failed().await;
         let threads = std::mem::take(&mut *self.inner.threads.lock());
-        for handle in threads.handles {
-            // A thread that panicked has aborted the process already.
-            let _ = handle.join();
-        }
+        threads.join();
     }
 }
 
@@ -259,19 +270,37 @@ impl Inner {
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    RocksEngine::open(&data_dir.state(), &RocksOptions::default()).map_err(|error| Error::DataDir {
-        path: error.path.clone().unwrap_or_else(|| data_dir.state()),
-        reason: format!(
-            "{}; restore the directory from a backup or remove it to start afresh",
-            error.message
-        ),
+    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| {
+        let reason = format!("{}; {}", error.message, what_to_do(&error));
+        Error::DataDir { path: error.path.unwrap_or_else(|| data_dir.state()), reason }
     })
 }
 
-fn open_raft(config: &Config, data_dir: &DataDir, machine: &StateMachine) -> Result<(Log, Node)> {
+/// Advice that cannot make it worse: good data is never to be thrown away for a full disk.
+fn what_to_do(error: &EngineError) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
+    if error.path.as_ref().is_some_and(|path| path.ends_with("LOCK")) {
+        "stop the other store; one of this process lives on in its handles, readers and watch sessions"
+    } else if says(&["No space left", "Disk quota"]) {
+        "nothing is lost; free some space and start again"
+    } else if says(&["Permission denied", "Read-only", "Operation not permitted"]) {
+        "nothing is lost; check the owner, the mode and the mount"
+    } else if says(&["newer version", "Too many open files"]) {
+        "nothing is lost"
+    } else {
+        "nothing was changed; put the file back, or restore the whole data directory from a backup"
+    }
+}
+
+fn open_raft(
+    config: &Config,
+    data_dir: &DataDir,
+    files: Arc<dyn Files>,
+    machine: &StateMachine,
+) -> Result<(Log, Node)> {
     let applied = machine.applied();
     let log_config = LogConfig { segment_bytes: config.log_segment_bytes, ..LogConfig::new(data_dir.log()) };
-    let (log, recovered) = Log::open(Arc::new(OsFiles), log_config, applied.0.next())?;
+    let (log, recovered) = Log::open(files, log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
     if recovered.hard_state.is_none() && applied.0.get() > 0 {
         return Err(damaged(

@@ -38,6 +38,15 @@ pub(super) struct Joiner {
     pub(super) filter: Filter,
 }
 
+impl From<Run> for Joining {
+    fn from(run: Run) -> Self {
+        let joiners = run.runners.into_members();
+        let joiners =
+            joiners.map(|(range, _, runner)| Joiner { range, at: runner.at, filter: runner.filter });
+        Self { cursor: run.cursor, joiners: joiners.collect() }
+    }
+}
+
 impl CatchUp {
     /// One step, if there is something to do; gives what it cost in events.
     pub(super) fn step(&mut self, hub: &Hub, shared: &Arc<Shared>) -> usize {
@@ -65,16 +74,8 @@ impl CatchUp {
         if run.runners.is_empty() {
             return 1;
         }
-        let (current, read) = match hub.locate(run.cursor) {
-            Place::Live => {
-                let cursor = run.cursor;
-                let joiners = run
-                    .runners
-                    .into_members()
-                    .map(|(range, _, runner)| Joiner { range, at: runner.at, filter: runner.filter })
-                    .collect();
-                return self.join(Joining { cursor, joiners }, hub, shared);
-            }
+        let (current, cost) = match hub.locate(run.cursor) {
+            Place::Live => return self.join(Joining::from(run), hub, shared),
             Place::Ring { current, page } => {
                 let mut cost = 0;
                 for events in &page.chunks {
@@ -90,8 +91,12 @@ impl CatchUp {
             },
         };
         assert!(run.cursor <= current.next(), "catching up never overtakes what is published");
+        if run.cursor > current {
+            // At once: whatever is published before they join, they must read first.
+            return cost + self.join(Joining::from(run), hub, shared);
+        }
         self.runs.put_back(run);
-        read
+        cost
     }
 
     /// Moves some watchers into the live set.

@@ -188,6 +188,19 @@ fn a_restart_forgets_entries_and_goes_on_behind_the_snapshot() {
 }
 
 #[test]
+fn a_restart_before_the_end_forgets_the_entries_behind_it_too() {
+    let disk = Disk::new();
+    let (mut log, _) = open(&disk, SMALL, 1).unwrap();
+    log.append(Some(hard_state(1, 5)), &(1..=10).map(|at| entry(at, 1, 10)).collect::<Vec<_>>()).unwrap();
+    log.restart_after(index(5), None).unwrap();
+    assert_eq!(read_all(&log), []);
+    disk.kill();
+    let (log, recovered) = open(&disk, SMALL, 6).unwrap();
+    assert_eq!(recovered.entries, []);
+    assert_eq!((log.first_index(), log.last_index()), (index(6), index(5)));
+}
+
+#[test]
 fn only_what_is_wanted_is_given_and_a_log_that_begins_too_late_is_refused() {
     let disk = Disk::new();
     let (mut log, _) = open(&disk, SMALL, 1).unwrap();
@@ -236,6 +249,14 @@ fn the_segment_size_may_change() {
         }
         disk.kill();
     }
+}
+
+#[test]
+fn log_and_job_may_move_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Log>();
+    is_send::<crate::log::SegmentJob>();
+    is_send::<crate::log::PreparedSegment>();
 }
 
 #[test]

@@ -37,7 +37,7 @@ struct State {
     /// This many bytes fit.
     capacity: Option<usize>,
     /// The next sync of data fails, and the disk takes the pages for clean, as Linux does.
-    fail_sync: bool,
+    fail_sync: Option<io::ErrorKind>,
     life: u64,
 }
 
@@ -94,12 +94,17 @@ impl Disk {
         state.dead_from = Some(state.operations + count);
     }
 
+    /// Works again, and nobody died of it.
+    pub fn revive(&self) {
+        self.0.lock().dead_from = None;
+    }
+
     /// The process is gone, the machine is not: what was written stays written.
     pub fn kill(&self) {
         let mut state = self.0.lock();
         state.life += 1;
         state.dead_from = None;
-        state.fail_sync = false;
+        state.fail_sync = None;
     }
 
     /// The machine is gone. `keep` says of each unsynced sector, and of each further change of a name until it
@@ -134,7 +139,11 @@ impl Disk {
     }
 
     pub fn fail_next_sync(&self) {
-        self.0.lock().fail_sync = true;
+        self.fail_next_sync_as(io::ErrorKind::Other);
+    }
+
+    pub fn fail_next_sync_as(&self, kind: io::ErrorKind) {
+        self.0.lock().fail_sync = Some(kind);
     }
 
     pub fn syncs(&self) -> u64 {
@@ -286,11 +295,11 @@ impl File for Handle {
         let fail = std::mem::take(&mut state.fail_sync);
         let Inode { seen, durable, dirty } = &mut state.inodes[self.inode];
         for sector in std::mem::take(dirty) {
-            if !fail {
+            if fail.is_none() {
                 write_sector(durable, seen, sector);
             }
         }
-        if fail { Err(io::Error::other("the disk failed")) } else { Ok(()) }
+        fail.map_or(Ok(()), |kind| Err(io::Error::new(kind, "the disk failed")))
     }
 
     fn len(&self) -> io::Result<u64> {

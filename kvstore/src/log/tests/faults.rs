@@ -87,6 +87,77 @@ fn a_full_disk_refuses_and_the_same_append_passes_when_there_is_space() {
 }
 
 #[test]
+fn space_that_runs_out_only_at_the_sync_of_a_growing_segment_poisons_nothing() {
+    let disk = Disk::new();
+    let mut log = filled(&disk, 3);
+    disk.fail_next_sync_as(std::io::ErrorKind::StorageFull);
+    // The next segment is being made, so the one in use has to grow.
+    let job = log.housekeeping().unwrap();
+    let refused = log.append(None, &[entry(4, 1, 20_000)]).unwrap_err();
+    assert!(matches!(refused, Error::NoSpace(_)), "{refused}");
+    log.append(None, &[entry(4, 1, 20_000)]).unwrap();
+    drop(job);
+    disk.lose_power(|| false);
+    assert_eq!(open(&disk, SMALL, 4).unwrap().1.entries, [entry(4, 1, 20_000)]);
+}
+
+#[test]
+fn a_torn_tail_is_zeroed() {
+    let disk = Disk::new();
+    let mut log = filled(&disk, 2);
+    let end = log.segments.back().unwrap().end as usize;
+    disk.fail_next_sync();
+    log.append(None, &[entry(3, 1, 9000)]).unwrap_err();
+    disk.kill();
+    disk.tamper(&segment(1), |bytes| bytes[end + 5000] ^= 1);
+    let (_, recovered) = open(&disk, SMALL, 3).unwrap();
+    assert!((recovered.torn_tail_bytes as usize) > 9000 && recovered.entries.is_empty());
+    disk.lose_power(|| false);
+    disk.tamper(&segment(1), |bytes| assert!(bytes[end..].iter().all(|byte| *byte == 0)));
+    assert_eq!(open(&disk, SMALL, 3).unwrap().1.torn_tail_bytes, 0);
+}
+
+#[test]
+fn a_frame_out_of_turn_is_refused() {
+    let disk = Disk::new();
+    drop(filled(&disk, 5));
+    disk.kill();
+    // Frames two to five are equally long; the fourth one now stands in the third one's place.
+    let (first, others) = (4096 + 1120, 1096);
+    disk.tamper(&segment(1), |bytes| {
+        bytes.copy_within(first + 2 * others..first + 3 * others, first + others)
+    });
+    let refused = open(&disk, SMALL, 1).unwrap_err();
+    assert!(
+        matches!(&refused, Error::Damaged { offset, reason, .. }
+                 if *offset == (first + others) as u64 && reason.contains("missing before this one")),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_segment_that_does_not_continue_the_entries_before_it_is_refused() {
+    let disk = Disk::new();
+    let log = filled(&disk, 20);
+    assert_eq!(log.segments.len(), 2);
+    let mut forged = Vec::new();
+    record::put_position(&mut forged, index(7));
+    let life = SegmentHeader { log_id: LogId(disk.random_number() | 1), sequence: Sequence(2) };
+    disk.kill();
+    disk.tamper(&segment(2), |bytes| {
+        let frame = &mut bytes[4096..];
+        let header = FrameHeader::decode(life, frame).unwrap();
+        frame[32..32 + forged.len()].copy_from_slice(&forged);
+        FrameHeader::seal(life, header.number, &mut frame[..32 + header.payload_bytes as usize]);
+    });
+    let refused = open(&disk, SMALL, 1).unwrap_err();
+    assert!(
+        refused.to_string().contains("entries of the raft log are missing before this frame"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn purging_frees_a_full_disk() {
     let disk = Disk::new();
     let mut log = filled(&disk, 30);
@@ -239,4 +310,51 @@ fn a_rotten_entry_is_noticed_when_it_is_read() {
     let refused = log.read(index(1), index(3), u64::MAX).unwrap_err();
     assert!(matches!(&refused, Error::Damaged { path, .. } if *path == segment(1)), "{refused}");
     assert_eq!(log.read(index(2), index(4), u64::MAX).unwrap().len(), 2);
+}
+
+#[test]
+fn a_process_killed_anywhere_in_a_job_leaves_nothing_that_a_later_power_loss_takes_back() {
+    for dies_after in 1.. {
+        let disk = Disk::new();
+        let mut log = filled(&disk, 8);
+        disk.die_after(dies_after);
+        let done = log.housekeeping().unwrap().run().is_ok();
+        disk.kill();
+        let mut log = open(&disk, SMALL, 1).unwrap().0;
+        for at in 9..=16 {
+            log.append(None, &[entry(at, 1, 1000)]).unwrap();
+        }
+        assert_eq!(log.segments.len(), 2);
+        disk.lose_power(|| false);
+        let (_, recovered) = open(&disk, SMALL, 1).unwrap();
+        assert_eq!(recovered.entries.len(), 16, "killed after {dies_after} operations");
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_failing_job_harms_nothing_and_the_next_one_tries_again() {
+    for dies_after in 1..30 {
+        let disk = Disk::new();
+        let mut log = filled(&disk, 60);
+        log.purge_below(index(50)).unwrap();
+        // The first job fails at every place in turn, without the process noticing anything else.
+        let job = log.housekeeping().unwrap();
+        disk.die_after(dies_after);
+        let failed = job.run().is_err();
+        disk.revive();
+        for at in 61..=120 {
+            log.append(None, &[entry(at, 1, 1000)]).unwrap();
+            log.purge_below(index(at - 10)).unwrap();
+            keep_house(&mut log).unwrap();
+        }
+        disk.lose_power(|| false);
+        let (_, recovered) = open(&disk, SMALL, 110).unwrap();
+        assert_eq!(recovered.entries.len(), 11, "failed after {dies_after} operations");
+        if !failed {
+            break;
+        }
+    }
 }

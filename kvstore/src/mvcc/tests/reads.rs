@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::{Projection, Sort, SortOrder, SortTarget};
+use crate::mvcc::records::Records;
 use crate::storage::Family;
 use crate::types::Error;
 use std::sync::atomic::Ordering;
@@ -97,6 +98,17 @@ fn a_count_in_the_recent_past_reads_the_changes_since() {
     assert!(reads == 0 && scanned <= 8, "{reads} {scanned}");
     assert_eq!(snapshot.count(&KeyRange::span("/k/00500", "/k/00503"), ReadAt::Revision(rev(1002))), Ok(2));
     assert_eq!(count(500), Ok(499), "far back it goes by the keys");
+
+    // Asked again, later: only what has come since then is read.
+    keyspace.commit(&[delete("/k/00001"), put("/k/00502", "back"), delete("/k/99999")]);
+    keyspace.engine_reads();
+    let snapshot = keyspace.reader().snapshot();
+    let count = |at, range: &KeyRange| snapshot.count(range, ReadAt::Revision(rev(at)));
+    assert_eq!(count(1001, &KeyRange::prefix("/k/")), Ok(1000));
+    assert_eq!(keyspace.engine_reads(), (0, 3));
+    assert_eq!(count(1001, &KeyRange::span("/k/00001", "/k/00003")), Ok(2));
+    assert_eq!(count(1001, &KeyRange::from("/k/00900")), Ok(100));
+    assert_eq!(keyspace.engine_reads(), (0, 0));
 }
 
 #[test]
@@ -131,6 +143,25 @@ fn a_hot_key_does_not_make_the_past_expensive() {
     assert!(reads <= 1000 && scanned <= 3010, "{reads} {scanned}");
     let result = keyspace.reader().range(&all_at(5)).unwrap().0;
     assert_eq!(keys_of(&result.kvs), ["/k/00000", "/k/00002"]);
+}
+
+#[test]
+fn the_past_is_right_wherever_the_walk_changes_its_way() {
+    let mut keyspace = Keyspace::new(0);
+    keyspace.commit(&[put("hot", "old"), put("warm", "old")]);
+    for _ in 0..1500 {
+        keyspace.execute(&[put("hot", "new")]);
+    }
+    // "warm" ends at a later step each time: before, at and after the change to the other way, whose walk
+    // begins so far back that it does not meet "warm" any more.
+    for round in 0..280 {
+        keyspace.commit(&[put("warm", "new")]);
+        if round >= 240 {
+            let kvs = keyspace.reader().range(&all_at(2)).unwrap().0.kvs;
+            assert_eq!(keys_of(&kvs), ["hot", "warm"]);
+            assert!(kvs.iter().all(|kv| kv.value() == b"old"));
+        }
+    }
 }
 
 #[test]
@@ -203,6 +234,33 @@ fn a_read_that_compaction_overtakes() {
 }
 
 #[test]
+fn pages_end_when_compaction_passes_them_even_if_all_is_in_memory() {
+    let mut keyspace = filled(LARGE_CACHE, 10);
+    let snapshot = keyspace.reader().snapshot();
+    let page = || {
+        let limits = PageLimits { max_keys: 3, max_bytes: 1000 };
+        snapshot.page(&KeyRange::all(), None, ReadAt::Latest, limits, Projection::Full)
+    };
+    keyspace.compact(11).unwrap();
+    assert_eq!(page().map(|page| page.kvs.len()), Ok(3), "the floor itself is readable");
+    keyspace.commit(&[put("x", "")]);
+    keyspace.compact(12).unwrap();
+    assert_eq!(page(), Err(Error::Compacted { floor: rev(12) }));
+}
+
+#[test]
+fn a_count_that_compaction_overtakes() {
+    let mut keyspace = filled(LARGE_CACHE, 300);
+    keyspace.commit(&[delete("/k/00007")]);
+    keyspace.commit(&[put("/k/00008", "")]);
+    let (snapshot, engine) = (keyspace.reader().snapshot(), keyspace.engine.clone());
+    // It goes by the changes; the tombstone among them is gone when it looks.
+    engine.before_next_read(move || overtake(&mut keyspace));
+    let count = snapshot.count(&KeyRange::all(), ReadAt::Revision(rev(301)));
+    assert_eq!(count, Err(Error::Compacted { floor: rev(304) }));
+}
+
+#[test]
 fn a_missing_or_damaged_record_is_an_error_not_a_panic() {
     let is_fatal = |value: Option<bytes::Bytes>| {
         let keyspace = filled(0, 3);
@@ -227,6 +285,29 @@ fn damaged_state_refuses_to_load() {
     assert!(refuses(Family::Meta, &meta(keys::META_COUNTERS), b"short"));
     assert!(refuses(Family::Meta, &meta(keys::META_FLOOR), b""));
     assert!(refuses(Family::Meta, &meta(keys::META_REMOVED), b"?"));
+}
+
+#[test]
+fn a_record_that_is_written_but_not_published_is_met_once() {
+    let keyspace = filled(0, 3);
+    let bytes = |id| {
+        let key = keys::revision_key(KeyspaceId::DEFAULT, id);
+        (id, keyspace.engine.get(Family::Revisions, &key).unwrap().unwrap())
+    };
+    let unwritten = [bytes(version(3, 0)), bytes(version(4, 0))];
+    let records = Records { engine: &*keyspace.engine, keyspace: KeyspaceId::DEFAULT, unwritten: &unwritten };
+    let visited = |from, to, max: usize| {
+        let mut ids = Vec::new();
+        let mut visit = |id: VersionId, _: keys::RecordView<'_>| {
+            ids.push(id.revision.get());
+            Ok(if ids.len() == max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        };
+        records.scan(version(from, 0), rev(to), &mut visit).unwrap();
+        ids
+    };
+    assert_eq!(visited(1, 9, 9), [2, 3, 4]);
+    assert_eq!(visited(3, 3, 9), [3]);
+    assert_eq!((visited(1, 9, 1), visited(1, 9, 2)), (vec![2], vec![2, 3]));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Slow readers, the ring and the disk, compaction.
 
 use super::*;
+use crate::types::Result;
+use crate::watch::history::{History, HistoryPage, PageBudget, Span};
 
 /// Everything one watcher got, and how it ended.
 fn collect(client: &Client, id: i64) -> (Vec<String>, Option<String>) {
@@ -189,6 +191,95 @@ fn canceling_a_lagging_watcher_leaves_the_others_alone() {
     assert!(seen[canceled..].iter().all(|line| !line.starts_with("0 events")), "{seen:?}");
     assert!(seen.iter().any(|line| line.contains("1 events") && line.contains("+a=60@60")));
     assert_eq!(world.hub.stats().lagging, 0);
+}
+
+#[test]
+fn what_is_published_while_watchers_rejoin_is_not_lost() {
+    let limits = WatchLimits { join_watchers: 1, turn_events: 1, ..WatchLimits::default() };
+    let mut world = World::new(limits);
+    write(&mut world, 2, 3);
+    let client = world.client();
+    for id in 0..10 {
+        client.watch(WatchOptions { id: Some(id), ..all().from_revision(revision(2)) });
+    }
+    let mut seen = vec![Vec::new(); 10];
+    let mut partly = 0;
+    for at in 4..200 {
+        if let Poll::Ready(Delivery::Events { id, events, .. }) = client.poll() {
+            seen[id as usize].extend(events.iter().map(|event| show_event(event)));
+        }
+        partly += usize::from((1..10).contains(&world.hub.stats().lagging));
+        write(&mut world, at, at);
+    }
+    while let Some(delivery) = client.next() {
+        if let Delivery::Events { id, events, .. } = delivery {
+            seen[id as usize].extend(events.iter().map(|event| show_event(event)));
+        }
+    }
+    assert!(partly > 0, "nothing was published in between");
+    for events in seen {
+        assert_eq!(events, expected(2, 199));
+    }
+}
+
+#[test]
+fn compaction_ends_only_those_of_a_run_that_need_what_is_gone() {
+    let mut world = World::new(WatchLimits { ring_bytes: 0, ..WatchLimits::default() });
+    write(&mut world, 2, 10);
+    let client = world.client();
+    for start in [2, 5, 6, 7] {
+        client.watch(all().from_revision(revision(start)));
+    }
+    world.compact(revision(6));
+    let ended: Vec<String> = client.read().into_iter().filter(|line| line.contains("canceled")).collect();
+    assert_eq!(
+        ended,
+        ["0 canceled Compacted { floor: Revision(6) }", "1 canceled Compacted { floor: Revision(6) }"]
+    );
+    assert_eq!(world.hub.stats().watchers, 2);
+}
+
+/// The past of a reader, with a compaction during each reading of a page.
+struct Overtaken {
+    reader: Reader,
+    floor: std::sync::atomic::AtomicI64,
+}
+
+impl History for Overtaken {
+    fn revision(&self) -> Revision {
+        self.reader.revision()
+    }
+    fn floor(&self) -> Revision {
+        revision(self.floor.load(Ordering::SeqCst))
+    }
+    fn page(&self, span: Span, wanted: &dyn Fn(&[u8]) -> bool, budget: PageBudget) -> Result<HistoryPage> {
+        let page = self.reader.page(span, wanted, budget);
+        self.floor.store(5, Ordering::SeqCst);
+        page
+    }
+    fn resolve_previous(&self, _: &Event) -> Result<bool> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn a_page_that_compaction_overtook_is_not_handed_out() {
+    let mut world = World::new(WatchLimits::default());
+    write(&mut world, 2, 8);
+    let history = Overtaken { reader: world.reader.clone(), floor: Default::default() };
+    let hub = Hub::with_history(Arc::new(history), WatchLimits::default());
+    let client = Client { session: hub.session(), woken: Arc::default() };
+    client.watch(all().from_revision(revision(4)));
+    client.watch(all().from_revision(revision(5)));
+    assert_eq!(
+        client.read(),
+        [
+            "0 created @8",
+            "1 created @8",
+            "0 canceled Compacted { floor: Revision(5) }",
+            "1 events @8: +a=5@5 +a=6@6 +a=7@7 +a=8@8"
+        ]
+    );
 }
 
 #[test]

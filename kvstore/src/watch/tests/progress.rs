@@ -149,3 +149,50 @@ fn a_tick_says_nothing_of_a_lagging_watcher() {
     client.session.tick_progress();
     assert_eq!(client.read(), ["0 progress @3"]);
 }
+
+/// Sixteen deliveries and more, so that the session looks after its lagging watchers in between.
+fn crowd(client: &Client) {
+    for _ in 0..20 {
+        client.watch(key("crowd"));
+    }
+}
+
+#[test]
+fn the_end_of_a_watcher_comes_before_progress_that_it_has_not_made() {
+    // Two small events leave room for reading the past, and the large one does not fit beside them.
+    let limits = WatchLimits { queue_bytes: 3000, delivery_revisions: 1, ..WatchLimits::default() };
+    let mut world = World::new(limits);
+    let client = world.client();
+    client.watch(WatchOptions { id: Some(100), ..key("a") });
+    crowd(&client);
+    world.put("a", "1");
+    world.put("a", "2");
+    world.put("a", &"3".repeat(2000));
+    assert_eq!(world.hub.stats().lagging, 1);
+    world.compact(revision(4));
+    world.put("a", "4");
+    world.compact(revision(5));
+    client.session.request_progress();
+    let seen: Vec<String> = client.read().into_iter().filter(|line| !line.contains("created")).collect();
+    assert_eq!(
+        seen,
+        [
+            "100 events @2: +a=1@2",
+            "100 events @3: +a=2@3",
+            "100 canceled Compacted { floor: Revision(5) }",
+            "progress @5"
+        ]
+    );
+}
+
+#[test]
+fn a_watcher_created_behind_the_answer_is_told_of_its_creation_first() {
+    let mut world = world();
+    world.put("a", "1");
+    let client = world.client();
+    crowd(&client);
+    client.session.request_progress();
+    client.watch(WatchOptions { id: Some(100), ..all().from_revision(revision(2)) });
+    let seen = client.read();
+    assert_eq!(seen[20..], ["progress @2", "100 created @2", "100 events @2: +a=1@2"]);
+}

@@ -1,0 +1,291 @@
+//! The ends of a store: stopped, dropped, failed. Nobody waits for ever and nobody is told anything false.
+
+use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
+use crate::command::RangeQuery;
+use crate::log::{File, Files, OsFiles};
+use crate::types::{Error, KeyRange, KeyspaceId, LeaseId, Result, Revision};
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Nothing here takes longer unless it hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The system's files until they are told to fail.
+#[derive(Clone, Default)]
+struct Failing(Arc<AtomicBool>);
+
+struct FailingFile(Box<dyn File>, Failing);
+
+impl Failing {
+    fn from_now_on(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::SeqCst) { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+    }
+    fn wrap(&self, file: io::Result<Box<dyn File>>) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(FailingFile(file?, self.clone())))
+    }
+}
+
+impl Files for Failing {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        OsFiles.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        OsFiles.list(dir)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        self.wrap(OsFiles.open(path))
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        self.wrap(OsFiles.create(path))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsFiles.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsFiles.sync_dir(dir)
+    }
+}
+
+impl File for FailingFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.1.check()?;
+        self.0.write_at(offset, bytes)
+    }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, bytes)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.check()?;
+        self.0.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
+
+fn config(directory: &TempDir, placement: Placement) -> Config {
+    Config { log_segment_bytes: 1 << 20, placement, ..Config::new(directory.path().join("data")) }
+}
+
+fn default_keyspace(store: &Store) -> Keyspace {
+    store.keyspace(KeyspaceId::DEFAULT)
+}
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("an answer in time")
+}
+
+async fn value_of(kv: &Keyspace, key: &'static str) -> Result<Vec<u8>> {
+    let query = RangeQuery::new(KeyRange::single(key));
+    let reply = kv.range(query, Consistency::Linearizable).await?;
+    Ok(reply.result.kvs.first().map(|kv| kv.value().to_vec()).unwrap_or_default())
+}
+
+/// Every kind of request to a store that has ended.
+async fn answers_of(kv: &Keyspace) -> Vec<Error> {
+    let all = || RangeQuery::new(KeyRange::all());
+    vec![
+        kv.put("a", "late").await.unwrap_err(),
+        kv.delete(KeyRange::all()).await.unwrap_err(),
+        kv.compact(Revision::new(1), true).await.unwrap_err(),
+        kv.read_barrier().await.unwrap_err(),
+        kv.range(all(), Consistency::Linearizable).await.unwrap_err(),
+        kv.range(all(), Consistency::Serializable).await.unwrap_err(),
+        kv.lease_grant(LeaseId::NONE, 60).await.unwrap_err(),
+        kv.lease_revoke(LeaseId::new(1)).await.unwrap_err(),
+        kv.lease_keep_alive(LeaseId::new(1)).await.unwrap_err(),
+    ]
+}
+
+#[tokio::test]
+async fn a_stopped_store_says_so_to_everybody_and_can_be_stopped_again() {
+    for placement in [Placement::Thread, Placement::Caller] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(config(&directory, placement)).unwrap();
+        let core = store.take_core().map(tokio::spawn);
+        let kv = default_keyspace(&store);
+        in_time(kv.put("a", "1")).await.unwrap();
+        let session = kv.watch();
+        session.create(WatchOptions::new(KeyRange::all())).unwrap();
+        in_time(store.stop()).await;
+        in_time(store.stop()).await;
+        assert_eq!(in_time(store.failed()).await, Error::Stopped);
+        assert_eq!(in_time(answers_of(&kv)).await, vec![Error::Stopped; 9], "{placement:?}");
+        assert!(matches!(in_time(session.next()).await, Delivery::Created { .. }));
+        let end = in_time(session.next()).await;
+        assert!(matches!(end, Delivery::Canceled { reason: super::CancelReason::Stopped, .. }), "{end:?}");
+        assert_eq!(store.commands_in_flight(), 0);
+        if let Some(core) = core {
+            in_time(core).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_core_that_nobody_runs_can_be_stopped_and_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, Placement::Caller);
+    let store = Store::open(config.clone()).unwrap();
+    let kv = default_keyspace(&store);
+    {
+        // Admitted, queued, and never looked at.
+        let mut put = pin!(kv.put("a", "1"));
+        assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        in_time(store.stop()).await;
+        assert_eq!(in_time(put).await.unwrap_err(), Error::Stopped);
+    }
+    drop((store, kv));
+    drop(Store::open(config.clone()).unwrap());
+    drop(Store::open(config).unwrap());
+}
+
+#[tokio::test]
+async fn a_store_that_is_dropped_leaves_its_directory_to_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, Placement::Thread);
+    for number in 0..8u8 {
+        let store = Store::open(config.clone()).unwrap();
+        let kv = default_keyspace(&store);
+        drop(store);
+        in_time(kv.put("a", vec![number])).await.unwrap();
+        // Proposed, and nobody waits for it any more.
+        let mut given_up = Box::pin(kv.put("given-up", "x"));
+        assert!(given_up.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(given_up);
+    }
+    let store = Store::open(config).unwrap();
+    assert_eq!(in_time(value_of(&default_keyspace(&store), "a")).await.unwrap(), [7]);
+    assert_eq!(in_time(value_of(&default_keyspace(&store), "given-up")).await.unwrap(), b"x");
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_ends_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, Placement::Caller);
+    let store = Store::open(config.clone()).unwrap();
+    let core = tokio::spawn(store.take_core().unwrap());
+    assert!(store.take_core().is_none());
+    let kv = default_keyspace(&store);
+    in_time(kv.put("a", "1")).await.unwrap();
+    let mut queued = Box::pin(kv.put("a", "2"));
+    assert!(queued.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    core.abort();
+    let _ = core.await;
+    assert_eq!(in_time(store.failed()).await, Error::Stopped);
+    assert_eq!(in_time(queued).await.unwrap_err(), Error::Stopped);
+    assert_eq!(in_time(answers_of(&kv)).await, vec![Error::Stopped; 9]);
+    drop((kv, store));
+    // Nothing was flushed: the log has it.
+    let store = Store::open(config).unwrap();
+    let core = tokio::spawn(store.take_core().unwrap());
+    assert_eq!(in_time(value_of(&default_keyspace(&store), "a")).await.unwrap(), b"1");
+    in_time(store.stop()).await;
+    in_time(core).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_still_reads_keeps_the_directory_and_the_error_says_how_to_end_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, Placement::Thread);
+    let store = Store::open(config.clone()).unwrap();
+    let kv = default_keyspace(&store);
+    let session = kv.watch();
+    in_time(store.stop()).await;
+    drop(store);
+    let text = Store::open(config.clone()).err().unwrap().to_string();
+    assert!(text.contains("already open") && text.contains("handles"), "{text}");
+    drop(kv);
+    let text = Store::open(config.clone()).err().unwrap().to_string();
+    assert!(text.contains("watch sessions") && !text.contains("restore"), "{text}");
+    drop(session);
+    Store::open(config).unwrap();
+}
+
+#[tokio::test]
+async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() {
+    for placement in [Placement::Thread, Placement::Caller] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory, placement);
+        let disk = Failing::default();
+        let store = Store::open_on(config.clone(), Arc::new(disk.clone())).unwrap();
+        let core = store.take_core().map(tokio::spawn);
+        let kv = default_keyspace(&store);
+        in_time(kv.put("a", "acknowledged")).await.unwrap();
+
+        disk.from_now_on();
+        let mut puts: Vec<_> = (0..50).map(|_| Box::pin(kv.put("a", "unknown"))).collect();
+        for put in &mut puts {
+            let _ = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        for put in puts {
+            let error = in_time(put).await.unwrap_err();
+            // Proposed with the write that failed, or still queued when it did.
+            assert!(matches!(error, Error::OutcomeUnknown(_) | Error::Poisoned(_)), "{error}");
+        }
+        let reason = in_time(store.failed()).await;
+        assert!(matches!(&reason, Error::Poisoned(text) if text.contains("the disk is gone")), "{reason}");
+        assert_eq!(in_time(answers_of(&kv)).await, vec![reason.clone(); 9], "{placement:?}");
+        in_time(store.stop()).await;
+        if let Some(core) = core {
+            in_time(core).await.unwrap();
+        }
+        drop((kv, store));
+
+        let store = Store::open(config).unwrap();
+        let core = store.take_core().map(tokio::spawn);
+        let value = in_time(value_of(&default_keyspace(&store), "a")).await.unwrap();
+        assert_eq!(value, b"acknowledged", "a write that failed before it reached the disk is not there");
+        in_time(store.stop()).await;
+        drop((store, core));
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_changes_nothing_for_its_neighbours() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(config(&directory, Placement::Caller)).unwrap();
+    let kv = default_keyspace(&store);
+    let mut puts: Vec<_> = (0..10u8).map(|number| Box::pin(kv.put(vec![b'k', number], "v"))).collect();
+    for put in &mut puts {
+        assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let kept: Vec<_> = puts.into_iter().enumerate().filter(|(at, _)| at % 2 == 1).collect();
+    let core = tokio::spawn(store.take_core().unwrap());
+    for (at, put) in kept {
+        assert_eq!(in_time(put).await.unwrap().revision.get(), 2 + at as i64);
+    }
+    assert_eq!(store.commands_in_flight(), 0);
+    in_time(store.stop()).await;
+    in_time(core).await.unwrap();
+}
+
+#[test]
+fn an_answer_needs_no_runtime() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(config(&directory, Placement::Thread)).unwrap();
+    let kv = default_keyspace(&store);
+    let mut put = pin!(kv.put("a", "1"));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Poll::Ready(result) = put.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            assert_eq!(result.unwrap().revision.get(), 2);
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
