@@ -128,8 +128,7 @@ impl Core {
         }
         self.ask_for_reads()?;
         self.propose(std::mem::take(&mut work.submissions))?;
-        // Whoever was refused finds the alarm set when he looks.
-        self.alarm_after_refusal()?;
+        self.answer_refused()?;
         self.after_turn()?;
         self.wakes.wake();
         Ok(())

@@ -4,8 +4,8 @@ use super::core::Core;
 use super::mailbox::RemovalWait;
 use super::maintenance::JobDone;
 use super::{Job, Metrics};
-use crate::command::{Alarm, AlarmKind, Command, Operation, Transaction};
-use crate::propose::Submission;
+use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction};
+use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
 
 /// Log written since the last flush of the storage engine that makes the next one due. It bounds the log's size,
@@ -32,6 +32,8 @@ pub(crate) struct Policy {
     disk_is_low: bool,
     /// Something was refused for the quota since the alarm was last looked at.
     quota_refused: bool,
+    /// Those who are told so in this turn, once the alarm is looked at.
+    refused: Vec<(Slot<Result<Outcome>>, Error)>,
     expire_request: Option<RequestId>,
     alarm_request: Option<RequestId>,
 }
@@ -48,6 +50,7 @@ impl Policy {
             removal_running: false,
             disk_is_low: false,
             quota_refused: false,
+            refused: Vec::new(),
             expire_request: None,
             alarm_request: None,
         }
@@ -99,9 +102,15 @@ impl Core {
         self.watch_space()
     }
 
-    /// Looks at the space before the answers of this turn are delivered, if one of them says that there is none.
-    pub(super) fn alarm_after_refusal(&mut self) -> Result<()> {
-        if self.policy.quota_refused && self.node.is_leading() { self.watch_space() } else { Ok(()) }
+    /// Tells those who were refused for want of space; before that the alarm is set, so that they find it when they look.
+    pub(super) fn answer_refused(&mut self) -> Result<()> {
+        if self.policy.quota_refused && self.node.is_leading() {
+            self.watch_space()?;
+        }
+        for (slot, error) in self.policy.refused.drain(..) {
+            slot.complete(Err(error), &mut self.wakes);
+        }
+        Ok(())
     }
 
     /// Raises and clears the NOSPACE alarm.
@@ -152,7 +161,7 @@ impl Core {
                 Metrics::add(&self.shared.metrics.commands_refused, 1);
                 let reason =
                     if self.policy.disk_is_low { "the disk is nearly full" } else { "the quota is reached" };
-                slot.complete(Err(Error::NoSpace(reason.into())), &mut self.wakes);
+                self.policy.refused.push((slot, Error::NoSpace(reason.into())));
                 self.policy.quota_refused = true;
             } else {
                 admitted.push(submission);

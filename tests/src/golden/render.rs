@@ -8,7 +8,8 @@
 //! | `@cluster`, `@member` | the id that etcd gives to a cluster of one with the peer URL `http://localhost:2380` |
 //! | `@term`, `@index` | any Raft term or index but 0 |
 //! | `@size` | any size in bytes but 0 |
-//! | `@hash` | any hash but 0 |
+//! | `@hash` | the hash of a whole file; hashes of keys and values are compared |
+//! | `@blob` | a piece of a snapshot |
 //! | `@storage` | a version of the stored data; etcd raises it some time after its start |
 //! | `@left` | a remaining time to live, above 0 and not above the granted one |
 //! | `@NAME` | a value that the script has kept with `let NAME = …` |
@@ -101,6 +102,7 @@ fn one_line(parent: &DynamicMessage, field: &FieldDescriptor, value: &Value, nam
     let message = parent.descriptor();
     match (message.name(), name, value) {
         ("StatusResponse", "storageVersion", Value::String(_)) => return format!("{name}: @storage"),
+        ("SnapshotResponse", "blob", Value::Bytes(_)) => return format!("{name}: @blob"),
         ("StatusResponse", "errors", Value::String(text)) => {
             let words: Vec<&str> = text.split_whitespace().collect();
             return format!("{name}: {}", quoted(words.join(" ").as_bytes()));
@@ -120,7 +122,7 @@ fn mask(parent: &DynamicMessage, message: &str, field: &str, number: i128, names
         (_, "member_id" | "memberID" | "leader" | "ID") if number == i128::from(MEMBER_ID) => "@member",
         (_, "raft_term" | "raftTerm") if number > 0 => "@term",
         (_, "raftIndex" | "raftAppliedIndex") if number > 0 => "@index",
-        (_, "dbSize" | "dbSizeInUse") if number > 0 => "@size",
+        (_, "dbSize" | "dbSizeInUse" | "remaining_bytes") if number > 0 => "@size",
         ("HashResponse", "hash") if number > 0 => "@hash",
         ("LeaseTimeToLiveResponse", "TTL") if (1..=granted(parent)).contains(&number) => "@left",
         _ => "",

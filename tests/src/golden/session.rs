@@ -4,6 +4,7 @@ use super::codec::Dynamic;
 use super::expand::{expand, numbered};
 use super::render::{self, Names};
 use super::schema;
+use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -65,6 +66,7 @@ impl Session {
             "wait" => wait(rest).await,
             "let" => self.keep(rest).await,
             "repeat" => self.repeat(rest).await,
+            "merge" => self.merge(rest).await,
             "open" => self.open(rest),
             "send" => self.send(rest),
             "receive" => self.receive(rest).await,
@@ -113,6 +115,23 @@ impl Session {
             last = self.call(&numbered(call, number, count)).await?;
         }
         Ok(self.show(last))
+    }
+
+    /// `merge CALL`: the replies of a stream as one, by protobuf's rules for merging.
+    async fn merge(&mut self, call: &str) -> Result<Vec<String>, String> {
+        let mut merged: Option<DynamicMessage> = None;
+        let mut rest = Vec::new();
+        for reply in self.call(call).await? {
+            match (reply, &mut merged) {
+                (Ok(Some(next)), Some(merged)) => {
+                    merged.merge(next.encode_to_vec().as_slice()).map_err(|fault| fault.to_string())?;
+                }
+                (Ok(next), _) => merged = next,
+                (error, _) => rest.push(error),
+            }
+        }
+        rest.splice(..0, merged.map(|merged| Ok(Some(merged))));
+        Ok(self.show(rest))
     }
 
     /// `Service.Method { … }`: one reply, or those of a stream of them until its end.
