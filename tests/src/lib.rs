@@ -14,10 +14,11 @@
 //! Deliberately missing: anything in the same process as the store. What embeds `kvstore` is tested beside it.
 
 mod certificates;
+pub mod golden;
 mod node;
 mod programs;
 
 pub use certificates::Certificates;
 pub use etcd_shim::proto::plain as wire;
 pub use node::{Node, Setup, Transport};
-pub use programs::{Etcd, etcd, subject};
+pub use programs::{Etcd, etcd, etcd_if_possible, subject};

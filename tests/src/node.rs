@@ -4,8 +4,10 @@ use crate::{Certificates, etcd, subject};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -17,6 +19,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// And stops it within this.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const POLL_EVERY: Duration = Duration::from_millis(5);
+/// Where nodes listen.
+const PORTS: Range<u32> = 12_000..32_000;
 /// How much of a log a failing test shows.
 const LOG_TAIL_BYTES: usize = 16 << 10;
 
@@ -222,8 +226,20 @@ impl Drop for Node {
     }
 }
 
-/// An address that nobody listened on a moment ago.
+/// An address that nobody listened on a moment ago, and that this process has not given out before.
+///
+/// The ports lie below those that the kernel gives to outgoing connections: none of these takes one between now and the
+/// node's start.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("the port").to_string()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at the same time begin at different places.
+    let first = std::process::id().wrapping_mul(61);
+    loop {
+        let next = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + next % (PORTS.end - PORTS.start);
+        let address = format!("127.0.0.1:{port}");
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Where the programs are that tests start.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// A real etcd and its tools.
@@ -33,6 +33,12 @@ pub fn etcd() -> &'static Etcd {
     })
 }
 
+/// The newest etcd, or `None` with the reason on standard error: without Go, or without a way to its modules.
+pub fn etcd_if_possible() -> Option<&'static Etcd> {
+    let built = Command::new(repository().join("scripts/peers")).arg("etcd").stdout(Stdio::null()).status();
+    built.is_ok_and(|status| status.success()).then(etcd)
+}
+
 /// The program under test: `HOLDFAST_PROGRAM`, or else the server as it is in this repository, which cargo has built
 /// beside the test (`node-under-test` in Cargo.toml).
 pub fn subject() -> PathBuf {
@@ -50,7 +56,7 @@ fn repository() -> &'static Path {
 }
 
 fn output(command: &mut Command) -> String {
-    let output = command.stderr(std::process::Stdio::inherit()).output();
+    let output = command.stderr(Stdio::inherit()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", output.status);
     String::from_utf8_lossy(&output.stdout).trim().to_string()

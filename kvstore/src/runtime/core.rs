@@ -128,6 +128,8 @@ impl Core {
         }
         self.ask_for_reads()?;
         self.propose(std::mem::take(&mut work.submissions))?;
+        // Whoever was refused finds the alarm set when he looks.
+        self.alarm_after_refusal()?;
         self.after_turn()?;
         self.wakes.wake();
         Ok(())

@@ -99,6 +99,11 @@ impl Core {
         self.watch_space()
     }
 
+    /// Looks at the space before the answers of this turn are delivered, if one of them says that there is none.
+    pub(super) fn alarm_after_refusal(&mut self) -> Result<()> {
+        if self.policy.quota_refused && self.node.is_leading() { self.watch_space() } else { Ok(()) }
+    }
+
     /// Raises and clears the NOSPACE alarm.
     fn watch_space(&mut self) -> Result<()> {
         if self.policy.alarm_request.is_some() {
