@@ -112,16 +112,7 @@ impl Store {
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
         });
-        core.campaign().map_err(refused)?;
-        for _ in 0..START_TURNS_MAX {
-            if core.is_ready() {
-                break;
-            }
-            core.turn(Default::default()).map_err(refused)?;
-        }
-        if !core.is_ready() {
-            return Err(Error::Poisoned("the only member of its group did not become the leader".into()));
-        }
+        lead(&mut core).map_err(refused)?;
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
         let lock = Arc::clone(&data_dir.lock);
@@ -269,6 +260,18 @@ impl Inner {
     pub(super) fn clock_now(&self) -> ClockMillis {
         ClockMillis::new(self.shared.clock_ms.load(std::sync::atomic::Ordering::Relaxed))
     }
+}
+
+/// Makes the only member of its group the leader, with everything applied that the log holds.
+fn lead(core: &mut Core) -> Result<()> {
+    core.campaign()?;
+    for _ in 0..START_TURNS_MAX {
+        if core.is_ready() {
+            return Ok(());
+        }
+        core.turn(Default::default())?;
+    }
+    Err(Error::Poisoned("the only member of its group did not become the leader".into()))
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {

@@ -200,7 +200,9 @@ async fn the_process_names_file_and_offset_of_a_damaged_log() {
     let aside = node.data_dir().join("../log-aside");
     fs::rename(node.data_dir().join("log"), &aside).expect("a move");
     refused(&node.data_dir(), &[]).says(&["log", "missing", "restore"]);
-    let _ = fs::remove_dir_all(node.data_dir().join("log"));
+    fs::create_dir(node.data_dir().join("log")).expect("a directory");
+    refused(&node.data_dir(), &[]).says(&["log", "missing", "restore"]);
+    fs::remove_dir_all(node.data_dir().join("log")).expect("the directory goes");
     fs::rename(&aside, node.data_dir().join("log")).expect("a move back");
 
     node.start();

@@ -198,7 +198,7 @@ impl Subject {
             let mut futures: Vec<_> =
                 transactions.iter().map(|one| Box::pin(kv.transact(one.clone()))).collect();
             // The first poll submits: in this order, all before the core's next turn if it runs here.
-            let mut results: Vec<_> = futures.iter_mut().map(|future| poll_once(future)).collect();
+            let mut results: Vec<_> = futures.iter_mut().map(poll_once).collect();
             for (future, result) in futures.into_iter().zip(&mut results) {
                 if result.is_none() {
                     *result = Some(future.await);
