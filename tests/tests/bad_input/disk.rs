@@ -121,6 +121,8 @@ async fn a_full_disk_refuses_writes_before_it_breaks_them_and_loses_nothing() {
     refusal.says(&["No space left", "free some space"]);
     disk.give_back();
     node.start();
+    // The alarm is remembered, and clears itself.
+    wait_for(&node, true).await;
     check_filled(&node).await;
     assert!(node.stop().success());
 }
