@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// A segment is read in pieces of this size, or of one frame if that is larger.
 const WINDOW_BYTES: u64 = 1 << 20;
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: u64 = 512;
 
 /// A valid frame.
 pub(super) struct Frame<'a> {
@@ -81,8 +83,26 @@ pub(super) fn scan(
         let what = format!("this frame of the raft log is broken, and a valid one follows at byte {valid}");
         return Err(damaged(window.path, scanned.end, &what));
     }
+    check_not_cut(window, segment, scanned.end)?;
     scanned.torn_bytes = torn_bytes(window, segment, scanned.end)?;
     Ok(scanned)
+}
+
+/// A file is durably as long as it has to be before a frame is written into it: a frame that goes beyond its end is
+/// no torn tail, it was written whole and somebody made the file shorter.
+fn check_not_cut(window: &mut Window<'_>, segment: SegmentHeader, end: u64) -> Result<()> {
+    // Across two sectors the length may be an older life's bytes.
+    if end % SECTOR_BYTES + FRAME_HEADER_BYTES > SECTOR_BYTES {
+        return Ok(());
+    }
+    let file_bytes = window.file_bytes;
+    let header = window.get(end, FRAME_HEADER_BYTES)?.and_then(|bytes| FrameHeader::decode(segment, bytes));
+    let claimed = header.map(|header| header.payload_bytes).filter(|bytes| *bytes <= MAX_PAYLOAD_BYTES);
+    if claimed.is_some_and(|payload_bytes| frame_bytes(payload_bytes) > file_bytes - end) {
+        let what = format!("the file ends inside the frame that begins at byte {end}: it was cut");
+        return Err(damaged(window.path, file_bytes, &what));
+    }
+    Ok(())
 }
 
 /// The frame of this life that begins at `offset`, if there is a whole one.

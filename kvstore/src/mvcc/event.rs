@@ -84,8 +84,9 @@ impl Event {
         EVENT_OVERHEAD_BYTES + 3 * self.kv.encoded().len() + 2 * previous
     }
 
-    /// The version that was replaced: the key's at the revision before the event's. `None` for a create, and
-    /// when that revision is below the compaction floor (etcd's rule, whatever is still in memory).
+    /// The version that was replaced: the key's at the revision before the event's. `None` for a create, when
+    /// the same revision created the key before this event, and when that revision is below the compaction floor
+    /// (etcd's rules, whatever is still in memory).
     ///
     /// Read when first asked for, then remembered.
     pub fn previous(&self, reader: &Reader) -> Result<Option<KeyValue>> {
@@ -96,10 +97,11 @@ impl Event {
         if let Some(kv) = self.previous.found.get() {
             return Ok(Some(kv.clone()));
         }
-        let known = self.previous.entry.as_ref().and_then(|entry| reader.cached(entry));
+        let known = self.previous.entry.as_ref().filter(|entry| entry.head().id.revision <= before);
+        let known = known.and_then(|entry| reader.cached(entry));
         let kv = match known {
             Some(kv) => kv,
-            None => match reader.version(self.previous.id, before)? {
+            None => match reader.version_before(self.previous.id, before)? {
                 Some(kv) => kv,
                 None => return Ok(None),
             },

@@ -4,6 +4,7 @@ use super::cache::ValueCache;
 use super::count::Deltas;
 use super::entry::Entry;
 use super::index::Root;
+use super::keys::RecordKind;
 use super::records::Records;
 use super::select::rest_of;
 use super::view::View;
@@ -85,8 +86,22 @@ impl Reader {
         self.shared.cache.get(entry)
     }
 
+    /// The key's version at revision `at`, found from its version `id` of then or of the revision behind it. `None`
+    /// when that revision created the key, and when compaction has passed `at`.
+    pub(super) fn version_before(&self, mut id: VersionId, at: Revision) -> Result<Option<KeyValue>> {
+        while id.revision > at {
+            match self.shared.records().get(id)? {
+                Some(record) if record.kind == RecordKind::Create => return Ok(None),
+                Some(record) => id = record.previous,
+                None if self.floor() > at => return Ok(None),
+                None => return Err(super::records::missing_record(id)),
+            }
+        }
+        self.version(id, at)
+    }
+
     /// The version `id`, which was its key's newest at revision `at`; `None` when compaction has passed `at`.
-    pub(super) fn version(&self, id: VersionId, at: Revision) -> Result<Option<KeyValue>> {
+    fn version(&self, id: VersionId, at: Revision) -> Result<Option<KeyValue>> {
         match self.shared.records().get(id)? {
             Some(record) => Ok(Some(record.kv)),
             None if self.floor() > at => Ok(None),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 const FORMAT: u64 = 1;
 const IDENTITY_FILE: &str = "HOLDFAST";
 const LOCK_FILE: &str = "LOCK";
+const PARTS: [&str; 2] = ["log", "state"];
 
 /// An open, locked data directory.
 #[derive(Debug)]
@@ -41,14 +42,20 @@ impl DataDir {
             Ok(text) => parse(&identity, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 refuse_foreign(path)?;
+                // Before the identity: a directory that has one has them too.
+                for part in PARTS.map(|part| path.join(part)) {
+                    fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
+                }
                 write_identity(path, node_id, cluster_id)?;
                 (node_id, cluster_id)
             }
             Err(error) => return Err(refuse(&identity, format!("cannot be read: {error}"))),
         };
-        for part in ["log", "state"] {
-            let part = path.join(part);
-            fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
+        for part in PARTS.map(|part| path.join(part)) {
+            if !part.is_dir() {
+                let reason = "is missing; put it back, or restore the whole data directory from a backup";
+                return Err(refuse(&part, reason.into()));
+            }
         }
         // The names themselves must survive a power cut: what is synced inside a lost directory is lost too.
         sync_directory(path)?;
@@ -99,6 +106,11 @@ fn refuse_foreign(path: &Path) -> Result<()> {
         let entry = entry.map_err(|e| refuse(path, format!("cannot be listed: {e}")))?;
         let name = entry.file_name();
         if name == LOCK_FILE || name == "lost+found" || name == format!("{IDENTITY_FILE}.new").as_str() {
+            continue;
+        }
+        // What a first start leaves that did not come to its end.
+        let is_empty = |dir: &Path| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+        if PARTS.iter().any(|part| name == *part) && is_empty(&entry.path()) {
             continue;
         }
         let name = name.to_string_lossy();
@@ -179,6 +191,22 @@ mod tests {
         drop(first);
         let again = DataDir::open(dir.path(), NodeId::new(5), 6).unwrap();
         assert_eq!((again.node_id.get(), again.cluster_id), (0xabc, 0xdef));
+    }
+
+    #[test]
+    fn a_part_that_is_missing_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        // A first start that ended before it had written the identity.
+        fs::create_dir(dir.path().join("log")).unwrap();
+        drop(open(dir.path()).unwrap());
+        for part in PARTS {
+            fs::remove_dir(dir.path().join(part)).unwrap();
+            let text = reason(open(dir.path()));
+            assert!(text.contains(part) && text.contains("missing"), "{text}");
+            assert!(!dir.path().join(part).exists());
+            fs::create_dir(dir.path().join(part)).unwrap();
+        }
+        drop(open(dir.path()).unwrap());
     }
 
     #[test]

@@ -17,11 +17,12 @@ use crate::runtime::shared::Shared;
 use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
-use crate::storage::{Engine, EngineError, RocksEngine, RocksOptions};
+use crate::storage::{Engine, RocksEngine, RocksOptions};
 use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,8 @@ impl Store {
         let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
         let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
         let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
-        let mut machine = StateMachine::load(Arc::clone(&engine), options)?;
+        let refused = |error| refuse_start(&data_dir, error);
+        let mut machine = StateMachine::load(Arc::clone(&engine), options).map_err(refused)?;
         let (log, node) = open_raft(&config, &data_dir, files, &machine)?;
         let shared = Arc::new(Shared::new(data_dir.node_id));
         let jobs = Arc::new(JobQueue::default());
@@ -110,16 +112,7 @@ impl Store {
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
         });
-        core.campaign()?;
-        for _ in 0..START_TURNS_MAX {
-            if core.is_ready() {
-                break;
-            }
-            core.turn(Default::default())?;
-        }
-        if !core.is_ready() {
-            return Err(Error::Poisoned("the only member of its group did not become the leader".into()));
-        }
+        lead(&mut core).map_err(refused)?;
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
         let lock = Arc::clone(&data_dir.lock);
@@ -269,17 +262,38 @@ impl Inner {
     }
 }
 
+/// Makes the only member of its group the leader, with everything applied that the log holds.
+fn lead(core: &mut Core) -> Result<()> {
+    core.campaign()?;
+    for _ in 0..START_TURNS_MAX {
+        if core.is_ready() {
+            return Ok(());
+        }
+        core.turn(Default::default())?;
+    }
+    Err(Error::Poisoned("the only member of its group did not become the leader".into()))
+}
+
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
     RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| {
-        let reason = format!("{}; {}", error.message, what_to_do(&error));
-        Error::DataDir { path: error.path.unwrap_or_else(|| data_dir.state()), reason }
+        let path = error.path.unwrap_or_else(|| data_dir.state());
+        let reason = format!("{}; {}", error.message, what_to_do(&path, &error.message));
+        Error::DataDir { path, reason }
     })
 }
 
+/// What would end a running store is at the start an error about its files.
+fn refuse_start(data_dir: &DataDir, error: Error) -> Error {
+    let Error::Poisoned(what) = error else { return error };
+    let path = data_dir.state();
+    let reason = format!("{what}; {}", what_to_do(&path, &what));
+    Error::DataDir { path, reason }
+}
+
 /// Advice that cannot make it worse: good data is never to be thrown away for a full disk.
-fn what_to_do(error: &EngineError) -> &'static str {
-    let says = |words: &[&str]| words.iter().any(|word| error.message.contains(word));
-    if error.path.as_ref().is_some_and(|path| path.ends_with("LOCK")) {
+fn what_to_do(path: &Path, message: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if path.ends_with("LOCK") {
         "stop the other store; one of this process lives on in its handles, readers and watch sessions"
     } else if says(&["No space left", "Disk quota"]) {
         "nothing is lost; free some space and start again"

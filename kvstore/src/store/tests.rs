@@ -25,7 +25,7 @@ struct Failing(Arc<AtomicBool>);
 struct FailingFile(Box<dyn File>, Failing);
 
 impl Failing {
-    fn from_now_on(&self) {
+    fn fail_every_sync(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
     fn check(&self) -> io::Result<()> {
@@ -226,7 +226,7 @@ async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() 
         let kv = default_keyspace(&store);
         in_time(kv.put("a", "acknowledged")).await.unwrap();
 
-        disk.from_now_on();
+        disk.fail_every_sync();
         let mut puts: Vec<_> = (0..50).map(|_| Box::pin(kv.put("a", "unknown"))).collect();
         for put in &mut puts {
             let _ = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -252,6 +252,40 @@ async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() 
         in_time(store.stop()).await;
         drop((store, core));
     }
+}
+
+/// What a turn has not come to when it fails: the clock ends a lease, which cannot be written, before the put that
+/// waits in the same turn is looked at.
+#[tokio::test]
+async fn what_a_failed_turn_had_not_come_to_is_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { heartbeat_ms: 20, election_ms: 200, ..config(&directory, Placement::Caller) };
+    let disk = Failing::default();
+    let store = Store::open_on(config, Arc::new(disk.clone())).unwrap();
+    let kv = default_keyspace(&store);
+    let mut core = Box::pin(store.take_core().unwrap());
+    let mut run = |turns: u32| {
+        for _ in 0..turns {
+            let _ = core.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+    };
+    let mut grant = Box::pin(kv.lease_grant(LeaseId::new(1), 1));
+    assert!(grant.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    run(3);
+    in_time(grant).await.unwrap();
+
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let mut put = Box::pin(kv.put("a", "1"));
+    let mut compact = Box::pin(kv.compact(Revision::new(1), true));
+    assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(compact.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    disk.fail_every_sync();
+    run(1);
+    for error in [in_time(put).await.unwrap_err(), in_time(compact).await.unwrap_err()] {
+        assert!(matches!(&error, Error::Poisoned(text) if text.contains("disk is gone")), "{error}");
+    }
+    in_time(store.failed()).await;
+    assert_eq!(store.commands_in_flight(), 0);
 }
 
 #[tokio::test]

@@ -55,6 +55,8 @@ impl History for Reader {
         Ok(HistoryPage { events, next: page.next.min(span.to.next()) })
     }
     fn resolve_previous(&self, event: &Event) -> Result<bool> {
-        Ok(event.is_create() || event.previous(self)?.is_some())
+        // Above the floor nothing is missing: there was nothing.
+        let is_known = |this: &Self| event.revision().previous() >= Reader::floor(this);
+        Ok(event.is_create() || event.previous(self)?.is_some() || is_known(self))
     }
 }

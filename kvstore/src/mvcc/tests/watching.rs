@@ -52,6 +52,24 @@ fn live_events_know_the_version_before_without_the_engine() {
 }
 
 #[test]
+fn the_version_before_is_that_of_the_revision_before() {
+    let mut keyspace = Keyspace::new(1 << 20);
+    keyspace.commit(&[put("old", "1")]);
+    let live =
+        keyspace.commit(&[put("old", "2"), put("new", "1"), delete("old"), delete("new"), put("old", "3")]);
+    let expected = [Some("1"), None, Some("1"), None, None];
+    let reader = keyspace.reader();
+    for (event, expected) in live.iter().zip(expected) {
+        assert_eq!(previous_value(event, &reader).as_deref(), expected, "{event:?}");
+    }
+    keyspace.reload();
+    let reader = keyspace.reader();
+    for (event, expected) in history(&reader, 3, 3, 1 << 20).unwrap().iter().zip(expected) {
+        assert_eq!(previous_value(event, &reader).as_deref(), expected, "{event:?}");
+    }
+}
+
+#[test]
 fn an_evicted_version_before_is_read_once() {
     let mut keyspace = Keyspace::new(0);
     keyspace.commit(&[put("a", "1")]);

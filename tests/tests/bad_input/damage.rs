@@ -1,0 +1,229 @@
+//! Files that were damaged, cut or removed behind the store's back.
+//!
+//! Every file of a data directory is flipped, cut, emptied and removed, one at a time. The store must refuse the start with
+//! an error that names a file, or refuse a read, or have all its data: never anything else. What it refused it must not have
+//! touched: with the good file back it starts.
+
+use crate::attempt::{check_filled, refused};
+use crate::directory::stopped;
+use kvstore::command::{RangeQuery, ReadAt};
+use kvstore::store::{Config, Consistency, Store};
+use kvstore::{Error, KeyRange, KeyspaceId, Revision};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const WRITES: i64 = 60;
+
+fn config(data_dir: &Path) -> Config {
+    Config { log_segment_bytes: 1 << 20, ..Config::new(data_dir) }
+}
+
+fn value(number: i64) -> Vec<u8> {
+    let mut seed = number as u64 + 1;
+    std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8
+    })
+    .take(60 << 10)
+    .collect()
+}
+
+fn key(number: i64) -> String {
+    format!("key/{}", number % 7)
+}
+
+/// A directory with a few segments of log; `flushed` tells whether the state holds all of it or next to nothing.
+async fn make(data_dir: &Path, flushed: bool) {
+    let store = Store::open(config(data_dir)).expect("the store opens");
+    let kv = store.keyspace(KeyspaceId::DEFAULT);
+    for number in 0..WRITES {
+        kv.put(key(number), value(number)).await.expect("a put");
+    }
+    if !flushed {
+        // As a power failure would leave it: what is on disk while the store still runs.
+        let copy = data_dir.with_extension("copy");
+        copy_all(data_dir, &copy);
+        store.stop().await;
+        drop((kv, store));
+        fs::remove_dir_all(data_dir).expect("the directory goes");
+        fs::rename(copy, data_dir).expect("the copy takes its place");
+        return;
+    }
+    store.stop().await;
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_all(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// `Ok(true)`: all data is there. `Ok(false)`: a read was refused. `Err`: the start was.
+async fn outcome(data_dir: &Path, about: &str) -> Result<bool, Error> {
+    let store = Store::open(config(data_dir))?;
+    let kv = store.keyspace(KeyspaceId::DEFAULT);
+    let mut whole = true;
+    for number in 0..WRITES {
+        let at = ReadAt::Revision(Revision::new(number + 2));
+        let query = RangeQuery { at, ..RangeQuery::new(KeyRange::single(key(number))) };
+        match kv.range(query, Consistency::Serializable).await {
+            Ok(reply) => {
+                let found = reply.result.kvs.first().map(|kv| kv.value().to_vec());
+                assert!(
+                    found == Some(value(number)),
+                    "{about}: write {number} is not there, and nobody says so"
+                );
+            }
+            Err(error) => {
+                assert!(!matches!(error, Error::FutureRevision { .. }), "{about}: write {number}: {error}");
+                whole = false;
+            }
+        }
+    }
+    if whole {
+        assert_eq!(kv.put("after", "all").await.expect("a put").revision.get(), WRITES + 2);
+    }
+    store.stop().await;
+    Ok(whole)
+}
+
+type Damage = (&'static str, fn(&Path, &[u8]));
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("a file is written");
+}
+
+const DAMAGES: &[Damage] = &[
+    ("flipped at the start", |path, good| flip(path, good, 0)),
+    ("flipped at a third of what is used", |path, good| flip(path, good, used(good) / 3)),
+    ("flipped at two thirds of what is used", |path, good| flip(path, good, used(good) * 2 / 3)),
+    ("cut in half", |path, good| write(path, &good[..good.len() / 2])),
+    ("emptied", |path, _| write(path, b"")),
+    ("removed", |path, _| fs::remove_file(path).expect("a file is removed")),
+];
+
+fn used(good: &[u8]) -> usize {
+    good.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+fn flip(path: &Path, good: &[u8], at: usize) {
+    let mut bad = good.to_vec();
+    if let Some(byte) = bad.get_mut(at) {
+        *byte ^= 0x40;
+    }
+    write(path, &bad);
+}
+
+async fn every_file_every_damage(flushed: bool) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let good = directory.path().join("good");
+    make(&good, flushed).await;
+    let (mut refusals, mut recoveries) = (0, 0);
+    for file in files(&good) {
+        let name = file.strip_prefix(&good).expect("it lies there").to_path_buf();
+        for (what, damage) in DAMAGES {
+            let bad = directory.path().join("bad");
+            copy_all(&good, &bad);
+            let bytes = fs::read(&file).expect("the good file");
+            damage(&bad.join(&name), &bytes);
+            let about = format!("{} {what}", name.display());
+            let told = outcome(&bad, &about).await;
+            println!("{about}: {told:?}");
+            match told {
+                Ok(true) => recoveries += 1,
+                // Started, so it has written since: nothing to put back.
+                Ok(false) => refusals += 1,
+                Err(error) => {
+                    refusals += 1;
+                    check_text(&bad, &error, &about);
+                    write(&bad.join(&name), &bytes);
+                    let again = outcome(&bad, &about).await;
+                    assert_eq!(again, Ok(true), "{about}, with the good file back");
+                }
+            }
+            fs::remove_dir_all(&bad).expect("the directory goes");
+        }
+    }
+    assert!(refusals > 10 && recoveries > 10, "{refusals} refusals, {recoveries} recoveries");
+}
+
+/// An error must name the directory or a file in it, and say what to do or what was found.
+fn check_text(bad: &Path, error: &Error, about: &str) {
+    let text = error.to_string();
+    let about = format!("{about}: {text}");
+    assert!(matches!(error, Error::Damaged { .. } | Error::DataDir { .. }), "{about}");
+    assert!(text.contains(&bad.display().to_string()), "{about}");
+    assert!(!text.contains("remove it"), "dangerous advice: {about}");
+}
+
+#[tokio::test]
+async fn damage_to_a_store_that_stopped_cleanly_is_noticed_or_harmless() {
+    every_file_every_damage(true).await;
+}
+
+#[tokio::test]
+async fn damage_to_a_store_that_crashed_is_noticed_or_harmless() {
+    every_file_every_damage(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_names_file_and_offset_of_a_damaged_log() {
+    let mut node = stopped().await;
+    let segment = files(&node.data_dir().join("log"))
+        .into_iter()
+        .find(|path| used(&fs::read(path).expect("a segment")) > 8_000)
+        .expect("a segment with entries");
+    let good = fs::read(&segment).expect("the segment");
+    flip(&segment, &good, used(&good) / 2);
+    let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
+    refused(&node.data_dir(), &[]).says(&[&name, "damaged at byte"]);
+    write(&segment, &good);
+
+    // The whole log gone, or just its end cut off with all that the state knows of.
+    let aside = node.data_dir().join("../log-aside");
+    fs::rename(node.data_dir().join("log"), &aside).expect("a move");
+    refused(&node.data_dir(), &[]).says(&["log", "missing", "restore"]);
+    fs::create_dir(node.data_dir().join("log")).expect("a directory");
+    refused(&node.data_dir(), &[]).says(&["log", "missing", "restore"]);
+    fs::remove_dir_all(node.data_dir().join("log")).expect("the directory goes");
+    fs::rename(&aside, node.data_dir().join("log")).expect("a move back");
+
+    node.start();
+    check_filled(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_manifest_or_table_is_named() {
+    let mut node = stopped().await;
+    let state = node.data_dir().join("state");
+    for kind in ["MANIFEST", ".sst", "CURRENT"] {
+        let path = files(&state)
+            .into_iter()
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(kind)))
+            .unwrap_or_else(|| panic!("no {kind} in the state"));
+        let aside = node.data_dir().join("../aside");
+        fs::rename(&path, &aside).expect("a move");
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        refused(&node.data_dir(), &[]).says(&[&name, "restore"]);
+        fs::rename(&aside, &path).expect("a move back");
+    }
+    node.start();
+    check_filled(&node).await;
+}
