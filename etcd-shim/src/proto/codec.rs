@@ -19,6 +19,9 @@ fn settings() -> BufferSettings {
     BufferSettings::new(FIRST_BUFFER_BYTES, SEND_TOGETHER_BYTES)
 }
 
+/// grpc-go's words for a request that is none; its library does not say what is wrong with it.
+const UNREADABLE: &str = "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data";
+
 /// The codec of all services.
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
@@ -73,10 +76,7 @@ impl<T: Message + Default> Decoder for Reader<T> {
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
-        // grpc-go's words, up to its library's own description of the fault.
-        T::decode(buf)
-            .map(Some)
-            .map_err(|fault| Status::internal(format!("grpc: error unmarshalling request: {fault}")))
+        T::decode(buf).map(Some).map_err(|_| Status::internal(UNREADABLE))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

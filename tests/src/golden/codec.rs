@@ -1,6 +1,6 @@
-//! Messages of any type, to and from gRPC frames.
+//! Replies of any type out of gRPC frames, and any bytes into them.
 
-use prost::Message;
+use bytes::{BufMut, Bytes};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -9,7 +9,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 pub struct Dynamic(pub MessageDescriptor);
 
 impl Codec for Dynamic {
-    type Encode = DynamicMessage;
+    type Encode = Bytes;
     type Decode = DynamicMessage;
     type Encoder = Writer;
     type Decoder = Reader;
@@ -23,15 +23,16 @@ impl Codec for Dynamic {
     }
 }
 
-/// Encodes requests.
+/// Sends requests that are encoded already.
 pub struct Writer;
 
 impl Encoder for Writer {
-    type Item = DynamicMessage;
+    type Item = Bytes;
     type Error = Status;
 
-    fn encode(&mut self, item: DynamicMessage, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item.encode(buffer).map_err(|fault| Status::internal(fault.to_string()))
+    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(item);
+        Ok(())
     }
 }
 

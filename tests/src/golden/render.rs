@@ -19,6 +19,7 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value};
 use std::collections::BTreeMap;
+use tonic::Status;
 
 /// SHA-1 by etcd's rule over `http://localhost:2380` and `etcd-cluster`.
 const MEMBER_ID: u64 = 0x8e9e_05c5_2164_694d;
@@ -38,6 +39,12 @@ const UNORDERED: [(&str, &str); 3] =
 
 /// Values that a script has given names.
 pub type Names = BTreeMap<String, i128>;
+
+/// Code and text.
+pub fn error(status: &Status) -> String {
+    // Go's protobuf library again: a space that does not break, or one that does.
+    format!("error {:?}: {}", status.code(), status.message().replace('\u{a0}', " "))
+}
 
 /// A reply, line by line.
 pub fn lines(message: &DynamicMessage, names: &Names) -> Vec<String> {

@@ -4,6 +4,7 @@ use super::codec::Dynamic;
 use super::expand::{expand, numbered};
 use super::render::{self, Names};
 use super::schema;
+use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub struct Session {
 struct Stream {
     method: MethodDescriptor,
     /// `None` once this side is closed.
-    requests: Option<mpsc::UnboundedSender<DynamicMessage>>,
+    requests: Option<mpsc::UnboundedSender<Bytes>>,
     replies: mpsc::UnboundedReceiver<Reply>,
     task: JoinHandle<()>,
 }
@@ -67,6 +68,7 @@ impl Session {
             "let" => self.keep(rest).await,
             "repeat" => self.repeat(rest).await,
             "merge" => self.merge(rest).await,
+            "raw" => self.raw(rest).await,
             "open" => self.open(rest),
             "send" => self.send(rest),
             "receive" => self.receive(rest).await,
@@ -136,8 +138,30 @@ impl Session {
 
     /// `Service.Method { … }`: one reply, or those of a stream of them until its end.
     async fn call(&mut self, call: &str) -> Result<Vec<Reply>, String> {
-        let (method, request) = self.request(call)?;
-        let (path, codec) = (path(&method), Dynamic(method.output()));
+        let (name, text) = call.split_once(char::is_whitespace).unwrap_or((call, "{}"));
+        let method = schema::method(name)?;
+        let message = self.message(&method, text)?;
+        self.exchange(&path(&method), &method, message).await
+    }
+
+    /// `raw /PACKAGE.SERVICE/METHOD HEX`: any bytes to any method, as if it were one of a single reply.
+    async fn raw(&mut self, rest: &str) -> Result<Vec<String>, String> {
+        let (path, digits) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        let bytes = (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16));
+        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().map_err(|fault| fault.to_string())?;
+        let replies = self.exchange(path, &schema::method("KV.Range")?, bytes.into()).await?;
+        Ok(self.show(replies))
+    }
+
+    async fn exchange(
+        &mut self,
+        path: &str,
+        method: &MethodDescriptor,
+        message: Bytes,
+    ) -> Result<Vec<Reply>, String> {
+        let request = self.with_metadata(message)?;
+        let path = PathAndQuery::from_str(path).map_err(|fault| fault.to_string())?;
+        let codec = Dynamic(method.output());
         let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
         let answer = async {
             client.ready().await.map_err(|fault| Status::unknown(fault.to_string()))?;
@@ -158,21 +182,13 @@ impl Session {
         })
     }
 
-    /// Method and request of `Service.Method { … }`.
-    fn request(&mut self, call: &str) -> Result<(MethodDescriptor, Request<DynamicMessage>), String> {
-        let (name, text) = call.split_once(char::is_whitespace).unwrap_or((call, "{}"));
-        let method = schema::method(name)?;
-        let message = self.message(&method, text)?;
-        let request = self.with_metadata(message)?;
-        Ok((method, request))
-    }
-
-    fn message(&self, method: &MethodDescriptor, text: &str) -> Result<DynamicMessage, String> {
+    /// A request of this method, encoded.
+    fn message(&self, method: &MethodDescriptor, text: &str) -> Result<Bytes, String> {
         let mut text = expand(text)?;
         for (name, value) in &self.names {
             text = text.replace(&format!("@{name}"), &value.to_string());
         }
-        schema::message(method.input(), &text)
+        Ok(schema::message(method.input(), &text)?.encode_to_vec().into())
     }
 
     fn with_metadata<T>(&mut self, message: T) -> Result<Request<T>, String> {
@@ -198,7 +214,8 @@ impl Session {
         let request = self.with_metadata(UnboundedReceiverStream::new(sent))?;
         let (replies_in, replies) = mpsc::unbounded_channel();
         let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
-        let (path, codec) = (path(&method), Dynamic(method.output()));
+        let path = PathAndQuery::from_str(&path(&method)).map_err(|fault| fault.to_string())?;
+        let codec = Dynamic(method.output());
         // etcd sends its headers with the first reply: the call must not be waited for.
         let task = tokio::spawn(async move {
             let opened = async {
@@ -271,16 +288,15 @@ impl Session {
             .map(|reply| match reply {
                 Ok(Some(message)) => render::lines(&message, &self.names),
                 Ok(None) => vec!["(end)".to_string()],
-                Err(status) => vec![format!("error {:?}: {}", status.code(), status.message())],
+                Err(status) => vec![render::error(&status)],
             })
             .collect();
         shown.join(&String::new())
     }
 }
 
-fn path(method: &MethodDescriptor) -> PathAndQuery {
-    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-    PathAndQuery::from_str(&path).expect("names of methods are paths")
+fn path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
 }
 
 async fn wait(rest: &str) -> Result<Vec<String>, String> {
