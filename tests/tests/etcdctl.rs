@@ -199,9 +199,9 @@ fn locks() {
     let key = first.line();
     assert!(key.starts_with("mutex/"), "{key}");
     let mut second = Running::start(&node, "lock mutex");
-    first.interrupt();
+    first.end();
     assert!(second.line().starts_with("mutex/"));
-    second.interrupt();
+    second.end();
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn watches() {
     run(&node, "del w/1", "");
     let lines: Vec<String> = (0..4).map(|_| past.line()).collect();
     assert_eq!(lines, ["DELETE", "w/1", "two", "w/1"]);
-    past.interrupt();
+    past.end();
 }
 
 /// An etcdctl that goes on until it is told to end.
@@ -245,9 +245,10 @@ impl Running {
         self.lines.recv_timeout(COMMAND_PATIENCE).expect("a line in time")
     }
 
-    fn interrupt(&mut self) {
+    /// Not by SIGINT: whoever was started in the background of a script has that ignored.
+    fn end(&mut self) {
         let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::INT).expect("it runs");
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
         let _ = self.child.wait();
     }
 }
