@@ -53,14 +53,11 @@ impl Subject for Rocks {
     /// The files as they are while the engine is at rest but open are what a kill would leave.
     fn crash(mut self) -> Self {
         let target = self.home.path().join(self.lives.to_string());
-        fs::create_dir(&target).unwrap();
-        for file in fs::read_dir(self.engine.dir()).unwrap() {
-            let file = file.unwrap();
-            match fs::copy(file.path(), target.join(file.file_name())) {
-                // The engine may still be removing what nothing refers to any more.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                copied => drop(copied.unwrap()),
-            }
+        // The engine may still be merging and removing files: only a copy during which nothing changed is one
+        // that a kill could leave.
+        while !copy_unchanged(self.engine.dir(), &target) {
+            fs::remove_dir_all(&target).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         self.lives += 1;
         self.engine = RocksEngine::open(target, &RocksOptions::default()).unwrap();
@@ -69,6 +66,26 @@ impl Subject for Rocks {
     fn open_checkpoint(dir: &Path) -> Box<dyn Engine> {
         Box::new(RocksEngine::open(dir, &RocksOptions::default()).unwrap())
     }
+}
+
+/// Copies a directory; `false` when it changed meanwhile.
+fn copy_unchanged(source: &Path, target: &Path) -> bool {
+    let listing = || {
+        let files = fs::read_dir(source).unwrap().map(|file| {
+            let file = file.unwrap();
+            (file.file_name(), file.metadata().ok().map(|data| (data.len(), data.modified().ok())))
+        });
+        files.collect::<BTreeMap<_, _>>()
+    };
+    let before = listing();
+    fs::create_dir(target).unwrap();
+    for name in before.keys() {
+        match fs::copy(source.join(name), target.join(name)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            copied => drop(copied.unwrap()),
+        }
+    }
+    listing() == before
 }
 
 /// One test per engine for each function named.
