@@ -143,7 +143,7 @@ impl KeyValue {
     pub fn encoded(&self) -> &Bytes {
         &self.encoded
     }
-    /// The same version without its value (and, with `keep_lease` false, without its lease).
+    /// The same version without its value; the lease stays.
     pub fn without_value(&self) -> Self {
         Self::new(self.key(), b"", self.create_revision, self.mod_revision, self.version, self.lease)
     }

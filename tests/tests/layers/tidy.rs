@@ -13,7 +13,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const ESSAY_LINES_MIN: usize = 10;
 
 /// Files over their limit, with their length.
-const LONG_FILES: &[(&str, usize)] = &[("kvstore/src/watch/outbox.rs", 502)];
+const LONG_FILES: &[(&str, usize)] = &[];
 /// Functions over their limit: file, name, length.
 const LONG_FUNCTIONS: &[(&str, &str, usize)] = &[];
 
