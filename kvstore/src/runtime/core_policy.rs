@@ -8,9 +8,6 @@ use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction}
 use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
 
-/// Log written since the last flush of the storage engine that makes the next one due. It bounds the log's size,
-/// the memory of unflushed data and the replay at the next start.
-const FLUSH_LOG_BYTES: u64 = 16 << 20;
 /// Leases expired by one entry: bounds the keys that one apply deletes.
 const EXPIRE_LEASES_MAX: usize = 500;
 /// The longest time leases exist without the clock being written down.
@@ -24,6 +21,8 @@ const DISK_RESERVE_BYTES: std::ops::RangeInclusive<u64> = (24 << 20)..=(256 << 2
 pub(crate) struct Policy {
     pub(super) node_id: NodeId,
     pub(super) quota_bytes: Option<u64>,
+    /// Log written since the last flush that makes the next one due.
+    flush_log_bytes: u64,
     pub(super) removal_waits: Vec<RemovalWait>,
     flushed_log_bytes: u64,
     flush_running: bool,
@@ -39,10 +38,11 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub(crate) fn new(node_id: NodeId, quota_bytes: Option<u64>) -> Self {
+    pub(crate) fn new(node_id: NodeId, quota_bytes: Option<u64>, flush_log_bytes: u64) -> Self {
         Self {
             node_id,
             quota_bytes,
+            flush_log_bytes,
             removal_waits: Vec::new(),
             flushed_log_bytes: 0,
             flush_running: false,
@@ -180,7 +180,9 @@ impl Core {
         }
         self.shared.log_bytes.store(self.log.live_bytes(), std::sync::atomic::Ordering::Relaxed);
         let written = self.shared.metrics.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        if !self.policy.flush_running && written - self.policy.flushed_log_bytes >= FLUSH_LOG_BYTES {
+        if !self.policy.flush_running
+            && written - self.policy.flushed_log_bytes >= self.policy.flush_log_bytes
+        {
             self.policy.flush_running = true;
             self.policy.flushed_log_bytes = written;
             self.jobs.push(Job::Flush { engine: self.machine.engine(), up_to: self.applied_index() });

@@ -28,8 +28,11 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Bytes of values kept in memory for reads.
     pub value_cache_bytes: usize,
-    /// Bytes of one log segment.
+    /// Bytes of one log segment: a multiple of 4096, from 64 KiB to 1 GiB.
     pub log_segment_bytes: u64,
+    /// Log written since the last flush of the storage engine that makes the next one due, in bytes. It bounds the
+    /// log's size on disk, the memory of unflushed data and the replay at the next start.
+    pub flush_log_bytes: u64,
     /// Where the core runs.
     pub placement: Placement,
 }
@@ -48,6 +51,7 @@ impl Config {
             max_request_bytes: 1_572_864,
             value_cache_bytes: 32 << 20,
             log_segment_bytes: 16 << 20,
+            flush_log_bytes: 16 << 20,
             placement: Placement::Thread,
         }
     }
@@ -72,8 +76,8 @@ impl Config {
         if self.max_txn_ops == 0 || self.max_request_bytes == 0 {
             return fail("max_txn_ops and max_request_bytes must be at least 1");
         }
-        if self.log_segment_bytes < 1 << 20 {
-            return fail("log_segment_bytes must be at least 1 MiB");
+        if self.log_segment_bytes < 64 << 10 || self.flush_log_bytes < 64 << 10 {
+            return fail("log_segment_bytes and flush_log_bytes must be at least 64 KiB");
         }
         Ok(())
     }

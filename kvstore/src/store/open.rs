@@ -106,7 +106,7 @@ impl Store {
             machine,
             shared: Arc::clone(&shared),
             jobs: Arc::clone(&jobs),
-            policy: Policy::new(data_dir.node_id, config.quota_bytes),
+            policy: Policy::new(data_dir.node_id, config.quota_bytes, config.flush_log_bytes),
             hubs,
             reads: ReadBarriers::new(data_dir.node_id, boot_nonce, patience_ticks),
             boot_nonce,

@@ -6,6 +6,7 @@
 //!
 //! `HOLDFAST_MODEL_CASES` says how many histories are tried with each placement of the core.
 
+#[allow(dead_code)] // The power-loss tests use all of it.
 mod oracle;
 mod steps;
 mod subject;

@@ -89,6 +89,14 @@ impl Model {
         self.states.len() as i64 - 1
     }
 
+    /// The model as it was when it had reached `revision`; floor and leases are today's.
+    pub fn until(&self, revision: i64) -> Self {
+        let mut model = self.clone();
+        model.states.truncate(revision as usize + 1);
+        model.changes.retain(|change| change.revision <= revision);
+        model
+    }
+
     pub fn now(&self) -> &Map {
         &self.states[self.states.len() - 1]
     }

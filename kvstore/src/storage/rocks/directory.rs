@@ -89,7 +89,7 @@ fn names(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
     Ok(names)
 }
 
-fn sync_dir(dir: &Path) -> Result<(), EngineError> {
+pub(super) fn sync_dir(dir: &Path) -> Result<(), EngineError> {
     // The parent of a bare name is the empty path.
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     File::open(dir).and_then(|file| file.sync_all()).map_err(|error| io_error(dir, "cannot sync", &error))

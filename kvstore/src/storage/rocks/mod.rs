@@ -174,7 +174,9 @@ impl Engine for RocksEngine {
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(target))
             .map_err(|error| directory::explain(target, error))?;
-        directory::sign(target)
+        directory::sign(target)?;
+        // RocksDB syncs what is in it, but not its name.
+        target.parent().map_or(Ok(()), directory::sync_dir)
     }
 
     fn disk_bytes(&self) -> u64 {
