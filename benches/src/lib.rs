@@ -1,1 +1,3 @@
-//! Benches live in `benches/benches/`; shared helpers live here.
+//! What benches and measuring programs share. Benches live in `benches/benches/`, programs in `src/bin/`.
+
+pub mod server;

@@ -1,0 +1,207 @@
+//! What the clients do.
+
+use crate::Failure;
+use crate::load::Common;
+use bytes::Bytes;
+use etcd_shim::proto::plain::etcdserverpb as pb;
+use pb::kv_client::KvClient;
+use pb::lease_client::LeaseClient;
+use pb::request_op::Request;
+use pb::watch_client::WatchClient;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// Keys of one worker.
+const SLOTS: usize = 300;
+const VALUE_BYTES: usize = 1024;
+const PAGE_KEYS: i64 = 500;
+const ALL: &str = "/registry/";
+const ALL_END: &str = "/registry0";
+/// Leases that a client forgets; the server ends them with their key. So many are granted each second.
+const LEASES_PER_S: u64 = 10;
+const LEASE_TTL_S: i64 = 2;
+/// A client that connects, looks and goes; so often.
+const VISIT_EVERY: Duration = Duration::from_millis(200);
+
+/// A worker's keys: the revision of each that lives.
+pub struct Slots {
+    worker: usize,
+    revisions: Vec<Option<i64>>,
+    random: u64,
+}
+
+impl Slots {
+    pub fn new(worker: usize) -> Self {
+        Self { worker, revisions: vec![None; SLOTS], random: worker as u64 * 2 + 1 }
+    }
+
+    fn random(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+
+    /// A value that does not compress.
+    fn value(&mut self) -> Bytes {
+        (0..VALUE_BYTES / 8).flat_map(|_| self.random(u64::MAX).to_le_bytes()).collect::<Vec<_>>().into()
+    }
+
+    /// One request, as an apiserver would send it, drawn at random.
+    pub async fn request(&mut self, kv: &mut KvClient<Channel>, common: &Common) -> Result<(), Failure> {
+        let slot = self.random(SLOTS as u64) as usize;
+        let key = Bytes::from(format!("{ALL}pods/{:03}/{slot:04}", self.worker));
+        let range = pb::RangeRequest { key: key.clone(), ..Default::default() };
+        match self.random(100) {
+            0..25 => {
+                let found = kv.range(range).await?.into_inner();
+                let revision = found.kvs.first().map(|kv| kv.mod_revision);
+                if revision != self.revisions[slot] {
+                    return Err(format!("{key:?} is {revision:?}, not {:?}", self.revisions[slot]).into());
+                }
+            }
+            25..30 => {
+                let page = pb::RangeRequest { range_end: ALL_END.into(), limit: PAGE_KEYS, ..range };
+                kv.range(page).await?;
+            }
+            draw => {
+                let known = self.revisions[slot];
+                // As many go as come, so that about half of the slots live.
+                let change = match known {
+                    Some(_) if draw < 50 => Request::RequestDeleteRange(pb::DeleteRangeRequest {
+                        key: key.clone(),
+                        ..Default::default()
+                    }),
+                    _ => {
+                        let value = self.value();
+                        Request::RequestPut(pb::PutRequest { key: key.clone(), value, ..Default::default() })
+                    }
+                };
+                let deletes = matches!(change, Request::RequestDeleteRange(_));
+                let reply = kv.txn(guarded(key.clone(), known.unwrap_or(0), change)).await?.into_inner();
+                if !reply.succeeded {
+                    return Err(format!("{key:?} is not at {known:?}: {reply:?}").into());
+                }
+                let revision = reply.header.ok_or("an answer without a header")?.revision;
+                common.written.fetch_add(1, Ordering::Relaxed);
+                common.saw(revision);
+                self.revisions[slot] = (!deletes).then_some(revision);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// kube-apiserver's transaction: if nobody has changed the key, then do it, else tell what it is.
+fn guarded(key: Bytes, revision: i64, change: Request) -> pb::TxnRequest {
+    let compare = pb::Compare {
+        result: pb::compare::CompareResult::Equal as i32,
+        target: pb::compare::CompareTarget::Mod as i32,
+        key: key.clone(),
+        target_union: Some(pb::compare::TargetUnion::ModRevision(revision)),
+        ..Default::default()
+    };
+    let get = Request::RequestRange(pb::RangeRequest { key, ..Default::default() });
+    let op = |request| pb::RequestOp { request: Some(request) };
+    pb::TxnRequest { compare: vec![compare], success: vec![op(change)], failure: vec![op(get)] }
+}
+
+/// Watches everything from the first revision on.
+pub async fn watcher(channel: Channel, common: Arc<Common>, number: usize) {
+    let follow = async {
+        let (requests, receiver) = tokio::sync::mpsc::channel(1);
+        let create = pb::WatchCreateRequest {
+            key: ALL.into(),
+            range_end: ALL_END.into(),
+            start_revision: 1,
+            prev_kv: number.is_multiple_of(2),
+            ..Default::default()
+        };
+        let create = pb::watch_request::RequestUnion::CreateRequest(create);
+        requests.send(pb::WatchRequest { request_union: Some(create) }).await?;
+        let mut answers = WatchClient::new(channel).watch(ReceiverStream::new(receiver)).await?.into_inner();
+        while let Some(answer) = answers.message().await? {
+            if answer.canceled {
+                return Err(Failure::from(format!("a watch was canceled: {answer:?}")));
+            }
+            common.events[number].fetch_add(answer.events.len() as u64, Ordering::Relaxed);
+        }
+        Err("a watch ended".into())
+    };
+    let ended: Result<(), Failure> = follow.await;
+    if let Err(error) = ended {
+        common.fail(error);
+    }
+}
+
+/// Compacts, again and again, to where the store was one time earlier.
+pub async fn compactions(channel: Channel, common: Arc<Common>, every: Duration) {
+    let mut kv = KvClient::new(channel);
+    let mut revision = 0;
+    loop {
+        tokio::time::sleep(every).await;
+        if revision > 0 {
+            let request = pb::CompactionRequest { revision, ..Default::default() };
+            match kv.compact(request).await {
+                Ok(_) => drop(common.compactions.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => return common.fail(error),
+            }
+        }
+        revision = common.revision.load(Ordering::Relaxed) as i64;
+    }
+}
+
+/// Grants leases, puts a key on each, and forgets them.
+pub async fn leases(channel: Channel, common: Arc<Common>) {
+    let mut kv = KvClient::new(channel.clone());
+    let mut client = LeaseClient::new(channel);
+    let mut granted = 0;
+    while !common.stopped() {
+        tokio::time::sleep(Duration::from_secs(1) / LEASES_PER_S as u32).await;
+        let one = async {
+            let lease =
+                client.lease_grant(pb::LeaseGrantRequest { ttl: LEASE_TTL_S, id: 0 }).await?.into_inner().id;
+            let key = format!("{ALL}leases/{lease}");
+            kv.put(pb::PutRequest { key: key.into(), lease, ..Default::default() }).await
+        };
+        match one.await {
+            Ok(_) => {
+                granted += 1;
+                // The put now, and the deletion when the lease ends: each is told.
+                common.written.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => return common.fail(error),
+        }
+        let left = client.lease_leases(pb::LeaseLeasesRequest {}).await;
+        match left {
+            Ok(left) => {
+                let ended = granted - left.into_inner().leases.len() as u64;
+                common.leases_ended.store(ended, Ordering::Relaxed);
+            }
+            Err(error) => return common.fail(error),
+        }
+    }
+    // The last ones end.
+    while let Ok(left) = client.lease_leases(pb::LeaseLeasesRequest {}).await {
+        common.leases_ended.store(granted - left.into_inner().leases.len() as u64, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Clients that connect, read one key and go.
+pub async fn visitors(url: String, common: Arc<Common>) {
+    loop {
+        tokio::time::sleep(VISIT_EVERY).await;
+        let visit = async {
+            let channel = Endpoint::from_shared(url.clone())?.connect().await?;
+            KvClient::new(channel).range(pb::RangeRequest { key: ALL.into(), ..Default::default() }).await?;
+            Ok::<_, Failure>(())
+        };
+        if let Err(error) = visit.await {
+            return common.fail(error);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What was sampled, and whether it stayed level.
+
+use crate::load::Counts;
+use holdfast_benches::server::Usage;
+use std::fmt;
+use std::time::Duration;
+
+/// The first part of the run fills caches, memtables and log segments; it is shown and not judged.
+const WARM_UP_SHARE: f64 = 0.3;
+/// Growth from the first to the second half of the rest that is taken for noise: share, and an absolute part.
+const MEMORY: (f64, f64) = (1.10, 8.0);
+const DISK: (f64, f64) = (1.25, 32.0);
+const DESCRIPTORS: (f64, f64) = (1.0, 4.0);
+const THREADS: (f64, f64) = (1.0, 2.0);
+/// Latencies of a shared machine.
+const LATENCY: (f64, f64) = (2.0, 1.0);
+
+/// One sample.
+pub struct Row {
+    after: Duration,
+    usage: Usage,
+    requests_per_s: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    compactions: u64,
+    leases_ended: u64,
+    events: u64,
+}
+
+impl Row {
+    pub const HEADER: &str = "   time  requests/s   p50 ms   p99 ms   max ms  memory MiB  disk MiB  files  threads  \
+                              events/s  compactions  leases ended";
+
+    pub fn new(
+        after: Duration,
+        usage: Usage,
+        mut latencies_us: Vec<u32>,
+        before: &Counts,
+        now: &Counts,
+    ) -> Self {
+        latencies_us.sort_unstable();
+        let at = |share: f64| {
+            let place = (latencies_us.len().saturating_sub(1) as f64 * share) as usize;
+            latencies_us.get(place).map_or(f64::NAN, |us| f64::from(*us) / 1e3)
+        };
+        let seconds = (now.at - before.at).as_secs_f64();
+        Self {
+            after,
+            usage,
+            requests_per_s: latencies_us.len() as f64 / seconds,
+            p50_ms: at(0.5),
+            p99_ms: at(0.99),
+            max_ms: at(1.0),
+            compactions: now.compactions,
+            leases_ended: now.leases_ended,
+            events: ((now.events - before.events) as f64 / seconds) as u64,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>5} s  {:>10.0}  {:>7.2}  {:>7.2}  {:>7.1}  {:>10.1}  {:>8.1}  {:>5}  {:>7}  {:>8}  {:>11}  {:>12}",
+            self.after.as_secs(),
+            self.requests_per_s,
+            self.p50_ms,
+            self.p99_ms,
+            self.max_ms,
+            self.usage.rss_mib,
+            self.usage.disk_mib,
+            self.usage.descriptors,
+            self.usage.threads,
+            self.events,
+            self.compactions,
+            self.leases_ended,
+        )
+    }
+}
+
+/// Prints a line for each figure and says whether all of them stayed level.
+pub fn judge(rows: &[Row]) -> bool {
+    let rows = &rows[(rows.len() as f64 * WARM_UP_SHARE) as usize..];
+    let (first, second) = rows.split_at(rows.len() / 2);
+    if first.is_empty() {
+        println!("too short to be judged: take more samples");
+        return false;
+    }
+    println!(
+        "from the first to the second half of the time after warming up ({} and {} samples):",
+        first.len(),
+        second.len()
+    );
+    type Figure = fn(&Row) -> f64;
+    let figures: [(&str, Figure, (f64, f64)); 6] = [
+        ("memory, MiB, median", |row| row.usage.rss_mib, MEMORY),
+        ("disk, MiB, median", |row| row.usage.disk_mib, DISK),
+        ("open files, median", |row| row.usage.descriptors as f64, DESCRIPTORS),
+        ("threads, median", |row| row.usage.threads as f64, THREADS),
+        ("p50, ms, median", |row| row.p50_ms, LATENCY),
+        ("p99, ms, median", |row| row.p99_ms, LATENCY),
+    ];
+    let mut all_level = true;
+    for (name, figure, (share, absolute)) in figures {
+        let (before, after) = (median(first, figure), median(second, figure));
+        let level = after <= before * share + absolute;
+        all_level &= level;
+        println!("  {name:<22} {before:>9.2} -> {after:>9.2}  {}", if level { "level" } else { "GREW" });
+    }
+    all_level
+}
+
+fn median(rows: &[Row], figure: fn(&Row) -> f64) -> f64 {
+    let mut values: Vec<f64> = rows.iter().map(figure).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
