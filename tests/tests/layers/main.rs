@@ -5,6 +5,7 @@
 //! made-up sources that break it.
 
 mod arrows;
+mod named;
 mod source;
 mod tidy;
 
@@ -140,4 +141,18 @@ fn nothing_in_the_repository_names_a_machine() {
         }
     }
     report(faults);
+}
+
+#[test]
+fn tests_that_documents_name_exist() {
+    let root = root();
+    let mut paths = Vec::new();
+    walk(&root, &root, &mut paths);
+    let read =
+        |path: &String| fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let sources: Vec<String> = paths.iter().filter(|path| path.ends_with(".rs")).map(read).collect();
+    let text = read(&"ARCHITECTURE.md".to_string());
+    let names = named::tests_named_in(&text);
+    assert!(names.len() > 50, "only {} names found", names.len());
+    report(named::missing(&names, &sources, &paths).into_iter().map(String::from).collect());
 }
