@@ -1,3 +1,4 @@
 //! What benches and measuring programs share. Benches live in `benches/benches/`, programs in `src/bin/`.
 
-pub mod server;
+pub mod requests;
+pub mod usage;

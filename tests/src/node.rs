@@ -40,21 +40,23 @@ pub struct Setup {
     program: PathBuf,
     transport: Transport,
     flags: Vec<String>,
+    parent: PathBuf,
 }
 
 impl Setup {
     /// The program under test.
     pub fn subject() -> Setup {
-        Setup::of(subject())
+        Setup::program(subject())
     }
 
     /// A real etcd.
     pub fn etcd() -> Setup {
-        Setup::of(etcd().server())
+        Setup::program(etcd().server())
     }
 
-    fn of(program: PathBuf) -> Setup {
-        Setup { program, transport: Transport::Plain, flags: Vec::new() }
+    /// Another program with etcd's flags.
+    pub fn program(program: PathBuf) -> Setup {
+        Setup { program, transport: Transport::Plain, flags: Vec::new(), parent: std::env::temp_dir() }
     }
 
     /// Another transport than plain TCP.
@@ -69,9 +71,15 @@ impl Setup {
         self
     }
 
+    /// Where to put its directory, instead of where temporary files go.
+    pub fn parent(mut self, parent: impl Into<PathBuf>) -> Setup {
+        self.parent = parent.into();
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub fn start(self) -> Node {
-        let directory = TempDir::with_prefix("holdfast-").expect("a temporary directory");
+        let directory = TempDir::with_prefix_in("holdfast-", &self.parent).expect("a temporary directory");
         let (url, certificates) = match self.transport {
             Transport::Plain => (format!("http://{}", free_address()), None),
             Transport::Unix => (format!("unix://{}", directory.path().join("socket").display()), None),

@@ -13,7 +13,8 @@ mod load;
 mod traffic;
 mod verdict;
 
-use holdfast_benches::server::Server;
+use holdfast_benches::usage::usage;
+use holdfast_tests::Setup;
 use load::{Counts, Load};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,7 +58,12 @@ fn parse() -> Result<Arguments, String> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode, Failure> {
     let arguments = parse()?;
-    let server = Server::start(&arguments.program)?;
+    if !arguments.program.is_file() {
+        return Err(
+            format!("{}: no such program; build it, or give --program", arguments.program.display()).into()
+        );
+    }
+    let server = Setup::program(arguments.program.clone()).start();
     println!(
         "{} s at {} requests/s on {}, a sample every {} s",
         arguments.seconds,
@@ -65,14 +71,20 @@ async fn main() -> Result<ExitCode, Failure> {
         server.url(),
         arguments.every.as_secs_f64()
     );
-    let load = Load::start(&server.url(), arguments.rate, arguments.every).await?;
+    let load = Load::start(server.url(), arguments.rate, arguments.every).await?;
     println!("{}", Row::HEADER);
     let begun = Instant::now();
     let (mut rows, mut before) = (Vec::new(), Counts::default());
     while begun.elapsed().as_secs() < arguments.seconds {
         tokio::time::sleep(arguments.every).await;
         let counts = load.counts();
-        let row = Row::new(begun.elapsed(), server.usage(), load.take_latencies(), &before, &counts);
+        let row = Row::new(
+            begun.elapsed(),
+            usage(server.process_id(), &server.data_dir()),
+            load.take_latencies(),
+            &before,
+            &counts,
+        );
         println!("{row}");
         rows.push(row);
         before = counts;

@@ -4,9 +4,9 @@ use crate::Failure;
 use crate::load::Common;
 use bytes::Bytes;
 use etcd_shim::proto::plain::etcdserverpb as pb;
+use holdfast_benches::requests::{Random, guarded_delete, guarded_put};
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
-use pb::request_op::Request;
 use pb::watch_client::WatchClient;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,32 +30,20 @@ const VISIT_EVERY: Duration = Duration::from_millis(200);
 pub struct Slots {
     worker: usize,
     revisions: Vec<Option<i64>>,
-    random: u64,
+    random: Random,
 }
 
 impl Slots {
     pub fn new(worker: usize) -> Self {
-        Self { worker, revisions: vec![None; SLOTS], random: worker as u64 * 2 + 1 }
-    }
-
-    fn random(&mut self, bound: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
-    }
-
-    /// A value that does not compress.
-    fn value(&mut self) -> Bytes {
-        (0..VALUE_BYTES / 8).flat_map(|_| self.random(u64::MAX).to_le_bytes()).collect::<Vec<_>>().into()
+        Self { worker, revisions: vec![None; SLOTS], random: Random::new(worker as u64 + 1) }
     }
 
     /// One request, as an apiserver would send it, drawn at random.
     pub async fn request(&mut self, kv: &mut KvClient<Channel>, common: &Common) -> Result<(), Failure> {
-        let slot = self.random(SLOTS as u64) as usize;
+        let slot = self.random.below(SLOTS as u64) as usize;
         let key = Bytes::from(format!("{ALL}pods/{:03}/{slot:04}", self.worker));
         let range = pb::RangeRequest { key: key.clone(), ..Default::default() };
-        match self.random(100) {
+        match self.random.below(100) {
             0..25 => {
                 let found = kv.range(range).await?.into_inner();
                 let revision = found.kvs.first().map(|kv| kv.mod_revision);
@@ -70,18 +58,14 @@ impl Slots {
             draw => {
                 let known = self.revisions[slot];
                 // As many go as come, so that about half of the slots live.
-                let change = match known {
-                    Some(_) if draw < 50 => Request::RequestDeleteRange(pb::DeleteRangeRequest {
-                        key: key.clone(),
-                        ..Default::default()
-                    }),
-                    _ => {
-                        let value = self.value();
-                        Request::RequestPut(pb::PutRequest { key: key.clone(), value, ..Default::default() })
-                    }
+                let deletes = known.is_some() && draw < 50;
+                let request = if deletes {
+                    guarded_delete(key.clone(), known.unwrap_or(0))
+                } else {
+                    let value = self.random.value(VALUE_BYTES);
+                    guarded_put(key.clone(), known.unwrap_or(0), value)
                 };
-                let deletes = matches!(change, Request::RequestDeleteRange(_));
-                let reply = kv.txn(guarded(key.clone(), known.unwrap_or(0), change)).await?.into_inner();
+                let reply = kv.txn(request).await?.into_inner();
                 if !reply.succeeded {
                     return Err(format!("{key:?} is not at {known:?}: {reply:?}").into());
                 }
@@ -93,20 +77,6 @@ impl Slots {
         }
         Ok(())
     }
-}
-
-/// kube-apiserver's transaction: if nobody has changed the key, then do it, else tell what it is.
-fn guarded(key: Bytes, revision: i64, change: Request) -> pb::TxnRequest {
-    let compare = pb::Compare {
-        result: pb::compare::CompareResult::Equal as i32,
-        target: pb::compare::CompareTarget::Mod as i32,
-        key: key.clone(),
-        target_union: Some(pb::compare::TargetUnion::ModRevision(revision)),
-        ..Default::default()
-    };
-    let get = Request::RequestRange(pb::RangeRequest { key, ..Default::default() });
-    let op = |request| pb::RequestOp { request: Some(request) };
-    pb::TxnRequest { compare: vec![compare], success: vec![op(change)], failure: vec![op(get)] }
 }
 
 /// Watches everything from the first revision on.

@@ -1,7 +1,7 @@
 //! What was sampled, and whether it stayed level.
 
 use crate::load::Counts;
-use holdfast_benches::server::Usage;
+use holdfast_benches::usage::Usage;
 use std::fmt;
 use std::time::Duration;
 
