@@ -58,3 +58,12 @@ ci: ## everything that continuous integration runs
 .PHONY: clean
 clean: ## removes build results of this checkout; HOLDFAST_CACHE and data stay
 	cargo clean
+
+.PHONY: compare
+compare: setup ## measures Holdfast beside etcd 3.6 and 3.7 on this disk; writes compare*.json and compare*.html (10 min)
+	@scripts/compare $(ARGS)
+
+.PHONY: soak
+soak: build ## ten minutes of a mixed load; fails when something grows (MINUTES=N)
+	cargo build --release --locked --package holdfast-benches --bin soak
+	$(target)/release/soak --minutes $(or $(MINUTES),10) --program $(target)/release/etcd-shim $(ARGS)
