@@ -8,6 +8,10 @@
 //! batch. It stands still while no leader is at work, so a deadline survives a restart and an outage makes a
 //! lease live longer, never shorter.
 //!
+//! A renewal stores a deadline a little beyond the time to live (its *slack*). Until the slack is used up, the stored
+//! deadline covers what further renewals promise, and they are answered from the table: a client that renews in a
+//! tight loop costs one log entry for each slack, and a promise never depends on anybody's memory.
+//!
 //! Invariants:
 //! - every lease is in the expiry order exactly once, under its present deadline;
 //! - a key hangs on at most one lease, and hangs on it exactly when its newest version says so: attachments
@@ -17,7 +21,7 @@
 //! - a table never draws a number and never looks at a clock: the same commands make the same table.
 //!
 //! Deliberately missing: choosing lease ids and raising short times to live (both happen at the edge, before
-//! a command is replicated), checkpoints (every renewal is replicated already), and the deletions
+//! a command is replicated), checkpoints (what was promised is replicated already), and the deletions
 //! themselves, which are ordinary versions and made in `apply`.
 
 mod record;

@@ -5,6 +5,12 @@ use crate::types::{ClockMillis, InvalidRequest};
 /// The longest time to live, in seconds (285 years): etcd's limit.
 pub const MAX_TTL_S: i64 = 9_000_000_000;
 
+/// What a renewal gives beyond the time to live, as a part of that and at most: 10 % and one second. While it lasts,
+/// further renewals promise nothing that is not stored already, so that they need no log entry. A lease whose client
+/// has gone ends that much later, never earlier.
+const SLACK_PART: u64 = 10;
+const SLACK_MAX_MS: u64 = 1_000;
+
 /// What is stored of a lease. Its id is in the key, its attachments follow from the versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -25,15 +31,29 @@ impl Lease {
             return Err(InvalidRequest::LeaseTtlTooLarge);
         }
         let mut lease = Self { ttl_s, deadline: now, epoch };
-        lease.renew(now, epoch);
+        lease.deadline = now.plus_ms(lease.ttl_ms());
         Ok(lease)
     }
 
-    /// The full time to live from `now` on.
+    /// The full time to live from `now` on, and the slack.
     pub(super) fn renew(&mut self, now: ClockMillis, epoch: u64) {
-        let ttl_ms = u64::try_from(self.ttl_s).unwrap_or(0).saturating_mul(1000);
-        self.deadline = now.plus_ms(ttl_ms);
+        let slack_ms = (self.ttl_ms() / SLACK_PART).min(SLACK_MAX_MS);
+        self.deadline = now.plus_ms(self.ttl_ms()).plus_ms(slack_ms);
         self.epoch = epoch;
+    }
+
+    /// Whether the lease has its full time to live from `now` on as it is, without being renewed.
+    pub fn covers(&self, now: ClockMillis) -> bool {
+        self.deadline >= now.plus_ms(self.ttl_ms())
+    }
+
+    /// What is left at `now`: never more than was granted.
+    pub(super) fn remaining_ms(&self, now: ClockMillis) -> u64 {
+        self.deadline.since_ms(now).min(self.ttl_ms())
+    }
+
+    fn ttl_ms(&self) -> u64 {
+        u64::try_from(self.ttl_s).unwrap_or(0).saturating_mul(1000)
     }
 
     /// The stored form: three numbers of eight bytes, big endian.
@@ -66,6 +86,19 @@ mod tests {
         let lease = Lease { ttl_s: -3, deadline: ClockMillis::new(77), epoch: u64::MAX };
         assert_eq!(Lease::decode(&lease.encode()), Some(lease));
         assert_eq!(Lease::decode(b"short"), None);
+    }
+
+    #[test]
+    fn a_renewal_covers_those_that_follow_soon_and_promises_no_more() {
+        let mut lease = Lease::starting(ClockMillis::new(0), 4, 1).unwrap();
+        assert!(lease.covers(ClockMillis::new(0)) && !lease.covers(ClockMillis::new(1)));
+        lease.renew(ClockMillis::new(1000), 2);
+        assert!(lease.covers(ClockMillis::new(1400)) && !lease.covers(ClockMillis::new(1401)));
+        assert_eq!(lease.remaining_ms(ClockMillis::new(1000)), 4000, "no more than was granted");
+        assert_eq!(lease.remaining_ms(ClockMillis::new(3000)), 2400);
+        let mut long = Lease::starting(ClockMillis::new(0), 3600, 1).unwrap();
+        long.renew(ClockMillis::new(0), 2);
+        assert!(long.covers(ClockMillis::new(1000)) && !long.covers(ClockMillis::new(1001)));
     }
 
     #[test]

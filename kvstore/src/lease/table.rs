@@ -76,7 +76,7 @@ impl LeaseTable {
     pub fn time_to_live(&self, id: LeaseId, now: ClockMillis, with_keys: bool) -> Option<LeaseInfo> {
         let inner = self.inner.read();
         let held = inner.leases.get(&id)?;
-        let remaining_ms = held.lease.deadline.since_ms(now);
+        let remaining_ms = held.lease.remaining_ms(now);
         Some(LeaseInfo {
             granted_ttl_s: held.lease.ttl_s,
             remaining_ttl_s: i64::try_from(remaining_ms / 1000).unwrap_or(i64::MAX),
@@ -233,7 +233,8 @@ mod tests {
         assert_eq!(table.expired(at(1000), 10), [(A, 1)]);
         assert_eq!(table.expired(at(5000), 2), [(A, 1), (B, 1)]);
         table.renew(A, at(5000), 7).unwrap();
-        assert_eq!(table.expired(at(6000), 10), [(B, 1), (C, 1), (A, 7)]);
+        assert_eq!(table.expired(at(6099), 10), [(B, 1), (C, 1)], "the slack is not over yet");
+        assert_eq!(table.expired(at(6100), 10), [(B, 1), (C, 1), (A, 7)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::types::ClockMillis;
 use std::time::Instant;
 
 /// Continues the state's clock from where it stopped: time in which no leader was at work does not count.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct LogicalClock {
     base: ClockMillis,
     since: Instant,

@@ -63,8 +63,10 @@ pub(crate) struct CoreParts {
 
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
+        let clock = LogicalClock::starting_at(parts.machine.clock());
+        parts.shared.set_clock(clock);
         Self {
-            clock: LogicalClock::starting_at(parts.machine.clock()),
+            clock,
             node: parts.node,
             log: parts.log,
             machine: parts.machine,

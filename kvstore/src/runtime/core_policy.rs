@@ -80,7 +80,6 @@ impl Policy {
 impl Core {
     pub(super) fn on_policy_tick(&mut self) -> Result<()> {
         let now = self.clock.now();
-        self.shared.clock_ms.store(now.get(), std::sync::atomic::Ordering::Relaxed);
         if !self.node.is_leading() {
             return Ok(());
         }

@@ -1,14 +1,14 @@
 //! What the core publishes for everybody: small facts, read without asking it.
 
-use super::{Mailbox, Metrics};
+use super::{LogicalClock, Mailbox, Metrics};
 use crate::command::Alarm;
 use crate::consensus::Role;
 use crate::propose::{Admission, Slot, Ticket, WakeList, ticket};
-use crate::types::{Error, LogIndex, NodeId, Term};
+use crate::types::{ClockMillis, Error, LogIndex, NodeId, Term};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One per store.
 pub(crate) struct Shared {
@@ -25,7 +25,8 @@ pub(crate) struct Shared {
     pub(crate) live_bytes: AtomicU64,
     /// Bytes of the raft log's live segments.
     pub(crate) log_bytes: AtomicU64,
-    pub(crate) clock_ms: AtomicU64,
+    /// The leader's clock, from its start on.
+    clock: OnceLock<LogicalClock>,
     alarms: Mutex<BTreeSet<Alarm>>,
 }
 
@@ -44,9 +45,18 @@ impl Shared {
             committed: AtomicU64::new(0),
             live_bytes: AtomicU64::new(0),
             log_bytes: AtomicU64::new(0),
-            clock_ms: AtomicU64::new(0),
+            clock: OnceLock::new(),
             alarms: Mutex::default(),
         }
+    }
+
+    pub(crate) fn set_clock(&self, clock: LogicalClock) {
+        assert!(self.clock.set(clock).is_ok(), "a store has one core");
+    }
+
+    /// The time by the leader's clock.
+    pub(crate) fn clock_now(&self) -> ClockMillis {
+        self.clock.get().map_or(ClockMillis::new(0), LogicalClock::now)
     }
 
     /// Whether the published state answers linearizable reads as it is, see [`crate::read`].

@@ -238,13 +238,18 @@ impl Keyspace {
         }
     }
 
-    /// Renews a lease; gives its time to live in seconds, or `None` when there is no such lease.
+    /// Renews a lease; gives its time to live in seconds, or `None` when there is no such lease. The promise is durable
+    /// when this returns; a renewal soon after another costs nothing, because that one covers it.
     ///
     /// # Errors
     /// Those of every write.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>> {
-        if !self.parts().leases.contains(id) && self.inner.shared.reads_are_local() {
-            return Ok(None);
+        if self.inner.shared.reads_are_local() {
+            match self.parts().leases.get(id) {
+                None => return Ok(None),
+                Some(lease) if lease.covers(self.inner.shared.clock_now()) => return Ok(Some(lease.ttl_s)),
+                Some(_) => {}
+            }
         }
         match self.command(Command::LeaseRenew { ids: vec![id] }).await? {
             Outcome::LeaseRenewed { ttls_s, .. } => Ok(ttls_s.first().copied().flatten()),
@@ -254,7 +259,7 @@ impl Keyspace {
 
     /// What is left of a lease; `None` when there is no such lease.
     pub fn lease_time_to_live(&self, id: LeaseId, with_keys: bool) -> Option<LeaseInfo> {
-        self.parts().leases.time_to_live(id, self.inner.clock_now(), with_keys)
+        self.parts().leases.time_to_live(id, self.inner.shared.clock_now(), with_keys)
     }
 
     /// All leases, those that expire first first.

@@ -18,7 +18,7 @@ use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
-use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
+use crate::types::{Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -254,11 +254,6 @@ impl Inner {
     /// A positive id that is most likely free; the state machine has the last word.
     pub(super) fn choose_lease_id(&self) -> LeaseId {
         LeaseId::new(((random_number() >> 1) as i64).max(1))
-    }
-
-    /// The logical clock, as of the last tick.
-    pub(super) fn clock_now(&self) -> ClockMillis {
-        ClockMillis::new(self.shared.clock_ms.load(std::sync::atomic::Ordering::Relaxed))
     }
 }
 

@@ -112,3 +112,32 @@ async fn a_restart_neither_ends_a_lease_nor_renews_it_for_ever() {
     assert_eq!(count(&kv).await, 0);
     store.stop().await;
 }
+
+#[tokio::test]
+async fn a_renewal_covers_those_that_follow_soon_and_what_it_promised_survives() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = quick(&directory);
+    let store = Store::open(config.clone()).expect("the store opens");
+    let kv = store.keyspace(KeyspaceId::DEFAULT);
+    const TTL_S: i64 = 30;
+    let id = LeaseId::new(7);
+    kv.lease_grant(id, TTL_S).await.expect("a grant");
+    let (entries, began, mut renewals) = (store.status().applied, Instant::now(), 0);
+    while began.elapsed() < Duration::from_millis(500) {
+        assert_eq!(kv.lease_keep_alive(id).await, Ok(Some(TTL_S)));
+        renewals += 1;
+    }
+    // One at once, then one for each second; the clock's own entries are rare.
+    let written = store.status().applied.get() - entries.get();
+    assert!(written < renewals / 4, "{renewals} renewals wrote {written} entries");
+
+    let promised = Instant::now();
+    assert_eq!(kv.lease_keep_alive(id).await, Ok(Some(TTL_S)));
+    store.stop().await;
+    drop((kv, store));
+    let store = Store::open(config).expect("the store opens again");
+    let info = store.keyspace(KeyspaceId::DEFAULT).lease_time_to_live(id, false).expect("the lease is there");
+    let passed = promised.elapsed().as_secs() as i64;
+    assert!(info.remaining_ttl_s >= TTL_S - 1 - passed && info.remaining_ttl_s <= TTL_S, "{info:?}");
+    store.stop().await;
+}

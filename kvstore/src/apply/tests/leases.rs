@@ -148,7 +148,10 @@ fn a_lease_that_was_renewed_in_between_stays() {
     assert_eq!(fixture.keys_of(A), ["a"]);
     assert_eq!(fixture.remaining_s(A), 10);
     fixture.reload();
-    fixture.now_ms = 22_000;
+    fixture.now_ms = 22_999;
+    fixture.write(vec![put("tick", "")]);
+    assert_eq!(fixture.due(), [], "a renewal's slack of a tenth is not over");
+    fixture.now_ms = 23_000;
     fixture.write(vec![put("tick", "")]);
     let due = fixture.due();
     assert_eq!(due, [(A, 4), (B, 4)], "the entry of the renewal names it");
