@@ -72,10 +72,13 @@ impl Wake for Unpark {
 fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Option<Option<Error>> {
     for _ in 0..turns_max {
         let work = shared.mailbox.take(waker)?;
-        match core.turn(work) {
-            Ok(true) => {}
-            Ok(false) => {
-                core.flush_for_stop();
+        let ended = core.turn(work).and_then(|goes_on| match goes_on {
+            true => Ok(false),
+            false => core.rest().map(|()| true),
+        });
+        match ended {
+            Ok(false) => {}
+            Ok(true) => {
                 core.fail(&Error::Stopped);
                 return Some(None);
             }

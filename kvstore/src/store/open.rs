@@ -80,11 +80,11 @@ impl Store {
     /// As [`Store::open`], with the log on `files`: tests let them fail.
     pub(super) fn open_on(config: Config, files: Arc<dyn Files>) -> Result<Self> {
         config.validate()?;
-        let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
+        let mut data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
         let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
         let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
-        let refused = |error| refuse_start(&data_dir, error);
-        let mut machine = StateMachine::load(Arc::clone(&engine), options).map_err(refused)?;
+        let machine = StateMachine::load(Arc::clone(&engine), options);
+        let mut machine = machine.map_err(|error| refuse_start(&data_dir, error))?;
         let (log, node) = open_raft(&config, &data_dir, files, &machine)?;
         let shared = Arc::new(Shared::new(data_dir.node_id));
         let jobs = Arc::new(JobQueue::default());
@@ -112,7 +112,8 @@ impl Store {
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
         });
-        lead(&mut core).map_err(refused)?;
+        lead(&mut core).map_err(|error| refuse_start(&data_dir, error))?;
+        data_dir.mark_begun()?;
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
         let lock = Arc::clone(&data_dir.lock);
@@ -275,7 +276,8 @@ fn lead(core: &mut Core) -> Result<()> {
 }
 
 fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| {
+    let options = RocksOptions { must_exist: data_dir.begun(), ..RocksOptions::default() };
+    RocksEngine::open(data_dir.state(), &options).map_err(|error| {
         let path = error.path.unwrap_or_else(|| data_dir.state());
         let reason = format!("{}; {}", error.message, what_to_do(&path, &error.message));
         Error::DataDir { path, reason }
@@ -313,7 +315,11 @@ fn open_raft(
     machine: &StateMachine,
 ) -> Result<(Log, Node)> {
     let applied = machine.applied();
-    let log_config = LogConfig { segment_bytes: config.log_segment_bytes, ..LogConfig::new(data_dir.log()) };
+    let log_config = LogConfig {
+        segment_bytes: config.log_segment_bytes,
+        must_exist: data_dir.begun(),
+        ..LogConfig::new(data_dir.log())
+    };
     let (log, recovered) = Log::open(files, log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
     if recovered.hard_state.is_none() && applied.0.get() > 0 {

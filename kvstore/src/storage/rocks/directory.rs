@@ -15,11 +15,14 @@ const FORMAT_VERSION: u32 = 1;
 const FORMAT_DRAFT: &str = "FORMAT.new";
 
 /// Makes sure that `dir` exists and is ours to open. Changes nothing in a directory that is not.
-pub(super) fn prepare(dir: &Path) -> Result<(), EngineError> {
+pub(super) fn prepare(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
     fs::create_dir_all(dir).map_err(|error| io_error(dir, "cannot make the directory", &error))?;
     let file = dir.join(FORMAT_FILE);
     match fs::read(&file) {
         Ok(text) => check_format(&file, &text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && must_exist => {
+            return Err(missing(file));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(foreign) = names(dir)?.into_iter().find(|name| name != FORMAT_DRAFT) {
                 let reason = format!(
@@ -36,7 +39,12 @@ pub(super) fn prepare(dir: &Path) -> Result<(), EngineError> {
         }
         Err(error) => return Err(io_error(&file, "cannot read", &error)),
     }
-    check_not_gutted(dir)
+    check_not_gutted(dir, must_exist)
+}
+
+fn missing(file: PathBuf) -> EngineError {
+    let message = format!("{}: the file is missing, although this directory was used before", file.display());
+    EngineError { message, path: Some(file) }
 }
 
 /// Writes the `FORMAT` file, whole or not at all.
@@ -69,15 +77,15 @@ fn check_format(file: &Path, text: &[u8]) -> Result<(), EngineError> {
 }
 
 /// RocksDB takes a directory without its `CURRENT` file for a new one and deletes the tables in it.
-fn check_not_gutted(dir: &Path) -> Result<(), EngineError> {
+fn check_not_gutted(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
     let names = names(dir)?;
     let is_table = |name: &PathBuf| name.extension() == Some(OsStr::new("sst"));
-    if names.iter().any(|name| name == "CURRENT") || !names.iter().any(is_table) {
-        return Ok(());
+    let is_new = !must_exist && !names.iter().any(is_table);
+    if is_new || names.iter().any(|name| name == "CURRENT") {
+        Ok(())
+    } else {
+        Err(missing(dir.join("CURRENT")))
     }
-    let path = dir.join("CURRENT");
-    let message = format!("{}: damaged: the file is missing, but there are tables", path.display());
-    Err(EngineError { message, path: Some(path) })
 }
 
 /// The names in `dir`, in order.
