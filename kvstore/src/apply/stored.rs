@@ -26,7 +26,7 @@ pub(super) struct Position {
 
 /// A failure of the engine is final.
 pub(super) fn engine_failed(error: EngineError) -> Error {
-    Error::Poisoned(error.to_string())
+    error.into()
 }
 
 fn damaged(what: &str) -> Error {

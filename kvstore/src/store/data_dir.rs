@@ -10,6 +10,7 @@
 //! The identity says that the store has *begun* before the first client is served: from then on there are entries,
 //! and and an empty log or state is data that somebody removed, not a new store.
 
+use crate::storage::STATE_DIR;
 use crate::types::{Error, NodeId, Result};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
@@ -23,7 +24,7 @@ const FORMAT: u64 = 2;
 const FORMAT_WITHOUT_BEGUN: u64 = 1;
 const IDENTITY_FILE: &str = "HOLDFAST";
 const LOCK_FILE: &str = "LOCK";
-const PARTS: [&str; 2] = ["log", "state"];
+const PARTS: [&str; 2] = ["log", STATE_DIR];
 
 /// An open, locked data directory.
 #[derive(Debug)]
@@ -92,12 +93,16 @@ impl DataDir {
         Ok(())
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn log(&self) -> PathBuf {
         self.path.join("log")
     }
 
     pub(super) fn state(&self) -> PathBuf {
-        self.path.join("state")
+        self.path.join(STATE_DIR)
     }
 }
 

@@ -286,7 +286,13 @@ fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
 
 /// What would end a running store is at the start an error about its files.
 fn refuse_start(data_dir: &DataDir, error: Error) -> Error {
-    let Error::Poisoned(what) = error else { return error };
+    let what = match error {
+        Error::Poisoned(what) => what,
+        Error::Damaged { path, offset, reason } if path.is_relative() => {
+            return Error::Damaged { path: data_dir.path().join(path), offset, reason };
+        }
+        other => return other,
+    };
     let path = data_dir.state();
     let reason = format!("{what}; {}", what_to_do(&path, &what));
     Error::DataDir { path, reason }

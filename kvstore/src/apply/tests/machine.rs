@@ -141,7 +141,7 @@ impl Engine for Failing {
     }
     fn write(&self, batch: storage::Batch) -> std::result::Result<(), EngineError> {
         if self.fails.load(Ordering::SeqCst) {
-            return Err(EngineError { message: "on demand".into(), path: None });
+            return Err(EngineError { message: "on demand".into(), path: None, damaged_at: None });
         }
         self.engine.write(batch)
     }

@@ -30,7 +30,7 @@ pub(super) fn prepare(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
                     dir.display(),
                     foreign.display()
                 );
-                return Err(EngineError { message: reason, path: Some(dir.into()) });
+                return Err(EngineError { message: reason, path: Some(dir.into()), damaged_at: None });
             }
             sign(dir)?;
             if let Some(parent) = dir.parent() {
@@ -44,7 +44,7 @@ pub(super) fn prepare(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
 
 fn missing(file: PathBuf) -> EngineError {
     let message = format!("{}: the file is missing, although this directory was used before", file.display());
-    EngineError { message, path: Some(file) }
+    EngineError { message, path: Some(file), damaged_at: None }
 }
 
 /// Writes the `FORMAT` file, whole or not at all.
@@ -62,7 +62,11 @@ pub(super) fn sign(dir: &Path) -> Result<(), EngineError> {
 
 fn check_format(file: &Path, text: &[u8]) -> Result<(), EngineError> {
     let refuse = |reason: String| {
-        Err(EngineError { message: format!("{}: {reason}", file.display()), path: Some(file.into()) })
+        Err(EngineError {
+            message: format!("{}: {reason}", file.display()),
+            path: Some(file.into()),
+            damaged_at: None,
+        })
     };
     let version = std::str::from_utf8(text)
         .ok()
@@ -104,7 +108,11 @@ fn sync_dir(dir: &Path) -> Result<(), EngineError> {
 }
 
 fn io_error(path: &Path, what: &str, error: &io::Error) -> EngineError {
-    EngineError { message: format!("{}: {what}: {error}", path.display()), path: Some(path.into()) }
+    EngineError {
+        message: format!("{}: {what}: {error}", path.display()),
+        path: Some(path.into()),
+        damaged_at: None,
+    }
 }
 
 /// RocksDB's error with the file that its text names, if it lies in `dir`.
@@ -119,7 +127,15 @@ pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
     } else {
         format!("{}: {text}", dir.display())
     };
-    EngineError { message, path }
+    let damaged_at = message.contains("Corruption: ").then(|| named_offset(&message).unwrap_or(0));
+    EngineError { message, path: path.or_else(|| Some(dir.into())), damaged_at }
+}
+
+/// Where in the file, if the text says so.
+fn named_offset(text: &str) -> Option<u64> {
+    let digits = text.split(" offset ").nth(1)?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
 }
 
 pub(super) fn named_file(dir: &Path, text: &str) -> Option<PathBuf> {
