@@ -309,6 +309,8 @@ fn what_to_do(path: &Path, message: &str) -> &'static str {
         "nothing is lost; check the owner, the mode and the mount"
     } else if says(&["newer version", "Too many open files"]) {
         "nothing is lost"
+    } else if says(&["Input/output error", "IO error"]) && !says(&["No such file"]) {
+        "nothing was changed; look for errors of this disk in the system's log, and start again once it works"
     } else {
         "nothing was changed; put the file back, or restore the whole data directory from a backup"
     }
