@@ -4,7 +4,7 @@
  *   FAULTY_PATH    what the file's path contains
  *   FAULTY_AFTER   how many such calls work first
  *   FAULTY_TIMES   how many fail then; 0: all
- *   FAULTY_ERRNO   the error; 0: a read or write moves half of what was asked for
+ *   FAULTY_ERRNO   the error; 0: a read or write moves half of what was asked for, but something
  *   FAULTY_NOTE    a file that gets a line with the path for each failure, before the program learns of it
  *
  * A sync that fails does to a file what Linux may do: what was written since the last good sync is gone, and later
@@ -178,7 +178,7 @@ int sync_file_range(int file, off64_t at, off64_t bytes, unsigned flags)
     do {                                                                                                               \
         if (fault.error)                                                                                               \
             FAIL;                                                                                                      \
-        count /= 2;                                                                                                    \
+        count -= count / 2;                                                                                                 \
     } while (0)
 
 ssize_t write(int file, const void *bytes, size_t count)
@@ -250,6 +250,13 @@ static mode_t mode_of(int flags, va_list rest)
     }
 OPEN(open)
 OPEN(open64)
+
+FILE *fopen(const char *path, const char *mode)
+{
+    if (strikes("open", path) || (strpbrk(mode, "wa") && strikes("create", path)))
+        return errno = fault.error ? fault.error : EIO, NULL;
+    return REAL(fopen)(path, mode);
+}
 
 int rename(const char *from, const char *to)
 {

@@ -152,10 +152,11 @@ async fn a_disk_that_fails_under_writes_ends_the_server_and_loses_nothing() {
     if library().is_none() {
         return;
     }
+    let mut wrong = Vec::new();
     for (fault, writes, expected) in [
         // Frames of the log: the sync, once and for ever, the write, and a write that is only short.
         (Fault::once("fdatasync", ".segment", 9, EIO), FEW, Outcome::Ended),
-        (Fault::once("fdatasync", ".segment", 25, EIO).for_ever(), FEW, Outcome::Ended),
+        (Fault::once("fdatasync", ".segment", 14, EIO).for_ever(), FEW, Outcome::Ended),
         (Fault::once("pwrite", ".segment", 14, EIO), FEW, Outcome::Ended),
         (Fault::once("pwrite", ".segment", 11, ENOSPC), FEW, Outcome::Ended),
         (Fault::once("pwrite", ".segment", 5, SHORT).for_ever(), FEW, Outcome::WentOn),
@@ -165,13 +166,17 @@ async fn a_disk_that_fails_under_writes_ends_the_server_and_loses_nothing() {
         // The state: flushes while it works and at the end.
         (Fault::once("write", ".sst", 0, EIO), MANY, Outcome::Ended),
         (Fault::once("fdatasync", ".sst", 0, EIO), MANY, Outcome::Ended),
-        (Fault::once("write", "/state/MANIFEST", 6, EIO), MANY, Outcome::Ended),
+        (Fault::once("write", "/state/MANIFEST", 14, EIO), MANY, Outcome::Ended),
         (Fault::once("create", ".sst", 0, ENOSPC), FEW, Outcome::WentOn),
     ] {
         let place = Place::new();
         let outcome = strike(&place, 0, writes, fault).await;
-        assert_eq!(outcome, expected, "{fault:?}");
+        println!("{outcome:?}: {fault:?}");
+        if outcome != expected {
+            wrong.push(format!("{outcome:?} instead of {expected:?}: {fault:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,6 +184,7 @@ async fn a_disk_that_fails_at_the_start_is_named_and_loses_nothing() {
     if library().is_none() {
         return;
     }
+    let mut wrong = Vec::new();
     for fault in [
         Fault::once("rename", "HOLDFAST", 0, EIO),
         Fault::once("fsync", "HOLDFAST", 0, EIO),
@@ -186,7 +192,10 @@ async fn a_disk_that_fails_at_the_start_is_named_and_loses_nothing() {
         Fault::once("fdatasync", ".preparing", 0, EIO),
         Fault::once("mkdir", "/log", 0, ENOSPC),
     ] {
-        assert_eq!(strike(&Place::new(), 0, 0, fault).await, Outcome::Refused, "{fault:?}");
+        let outcome = strike(&Place::new(), 0, 0, fault).await;
+        if outcome != Outcome::Refused {
+            wrong.push(format!("{outcome:?}: {fault:?}, in a new directory"));
+        }
     }
     let (used, before) = used_place().await;
     for fault in [
@@ -195,15 +204,19 @@ async fn a_disk_that_fails_at_the_start_is_named_and_loses_nothing() {
         Fault::once("open", ".segment", 0, EIO),
         Fault::once("fdatasync", ".segment", 0, EIO),
         Fault::once("read", "HOLDFAST", 0, EIO),
-        Fault::once("read", "/state/CURRENT", 0, EIO),
-        Fault::once("read", "/state/MANIFEST", 0, EIO),
+        Fault::once("open", "/state/CURRENT", 0, EIO),
+        Fault::once("open", "/state/MANIFEST", 0, EIO),
         Fault::once("pread", ".sst", 0, EIO).for_ever(),
         Fault::once("open", ".sst", 0, EIO).for_ever(),
     ] {
         let place = Place::new();
         copy_all(&used.data_dir(), &place.data_dir());
-        assert_eq!(strike(&place, before, 0, fault).await, Outcome::Refused, "{fault:?}");
+        let outcome = strike(&place, before, 0, fault).await;
+        if outcome != Outcome::Refused {
+            wrong.push(format!("{outcome:?}: {fault:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Any call, any place, any moment.
