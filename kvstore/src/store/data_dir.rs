@@ -214,7 +214,7 @@ fn parse(path: &Path, text: &str) -> Result<Identity> {
         return Err(refuse(
             path,
             format!(
-                "is not a Holdfast identity file: this directory belongs to something else; or {PUT_IT_BACK}"
+                "is not a Holdfast identity file: it is damaged, or this directory belongs to something else; {PUT_IT_BACK}"
             ),
         ));
     }

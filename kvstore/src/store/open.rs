@@ -18,7 +18,7 @@ use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
-use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
+use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -81,11 +81,11 @@ impl Store {
     pub(super) fn open_on(config: Config, files: Arc<dyn Files>) -> Result<Self> {
         config.validate()?;
         let mut data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
-        let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
+        let (engine, applied, log, node) = open_engine_and_log(&config, &data_dir, files)?;
         let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
         let machine = StateMachine::load(Arc::clone(&engine), options);
         let mut machine = machine.map_err(|error| refuse_start(&data_dir, error))?;
-        let (log, node) = open_raft(&config, &data_dir, files, &machine)?;
+        assert_eq!(machine.applied(), applied, "nobody has written since it was read");
         let shared = Arc::new(Shared::new(data_dir.node_id));
         let jobs = Arc::new(JobQueue::default());
         let mut keyspaces = BTreeMap::new();
@@ -275,8 +275,27 @@ fn lead(core: &mut Core) -> Result<()> {
     Err(Error::Poisoned("the only member of its group did not become the leader".into()))
 }
 
-fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    let options = RocksOptions { must_exist: data_dir.begun(), ..RocksOptions::default() };
+type Applied = (LogIndex, Term);
+
+/// The storage engine and the log, once it is clear that they fit each other. To open the engine for writing is to let
+/// it remove tables that its list does not name: the log has to agree with that list before.
+fn open_engine_and_log(
+    config: &Config,
+    data_dir: &DataDir,
+    files: Arc<dyn Files>,
+) -> Result<(Arc<dyn Engine>, Applied, Log, Node)> {
+    let mut engine = open_engine(data_dir, data_dir.begun())?;
+    let applied = StateMachine::applied_in(&engine).map_err(|error| refuse_start(data_dir, error))?;
+    let (log, node) = open_raft(config, data_dir, files, applied)?;
+    if data_dir.begun() {
+        drop(engine);
+        engine = open_engine(data_dir, false)?;
+    }
+    Ok((Arc::new(engine), applied, log, node))
+}
+
+fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
+    let options = RocksOptions { must_exist: data_dir.begun(), read_only, ..RocksOptions::default() };
     RocksEngine::open(data_dir.state(), &options).map_err(|error| {
         let path = error.path.unwrap_or_else(|| data_dir.state());
         let reason = format!("{}; {}", error.message, what_to_do(&path, &error.message));
@@ -320,9 +339,8 @@ fn open_raft(
     config: &Config,
     data_dir: &DataDir,
     files: Arc<dyn Files>,
-    machine: &StateMachine,
+    applied: Applied,
 ) -> Result<(Log, Node)> {
-    let applied = machine.applied();
     let log_config = LogConfig {
         segment_bytes: config.log_segment_bytes,
         must_exist: data_dir.begun(),
@@ -338,7 +356,8 @@ fn open_raft(
     }
     if recovered.entries.is_empty() && log.last_index() < applied.0 {
         return Err(damaged(format!(
-            "the raft log ends at entry {} but the state has applied {}: parts of different times were put together",
+            "the raft log ends at entry {} but the state has applied {}: parts of different times were put together; \
+             restore the whole data directory from a backup",
             log.last_index(),
             applied.0
         )));

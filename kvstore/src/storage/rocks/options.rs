@@ -20,6 +20,8 @@ pub struct RocksOptions {
     pub background_bytes_per_s_max: u64,
     /// Whether the directory was used before: then an empty one is refused, not made anew.
     pub must_exist: bool,
+    /// Only to look: nothing of the data is changed.
+    pub read_only: bool,
 }
 
 impl Default for RocksOptions {
@@ -31,6 +33,7 @@ impl Default for RocksOptions {
             open_files_max: 512,
             background_bytes_per_s_max: 128 << 20,
             must_exist: false,
+            read_only: false,
         }
     }
 }
