@@ -25,7 +25,7 @@ pub fn value(number: i64) -> Vec<u8> {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 56) as u8
     })
-    .take(60 << 10)
+    .take(40 << 10)
     .collect()
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tonic::{Code, Status};
 
 /// For each of the two directories.
-const ROTS: u64 = 24;
+const ROTS: u64 = 16;
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name)
@@ -123,7 +123,7 @@ async fn the_last_entries_of_a_log_at_rest_are_not_taken_for_a_torn_write() {
     let end = used(&bytes);
     let cuts =
         (1..=4).map(|pages| end.next_multiple_of(4096).saturating_sub(pages * 8192)).map(|at| (at, true));
-    let flips = (1..=12).map(|sectors| end - 64 - sectors * 4000).map(|at| (at, false));
+    let flips = (1..=12).map(|sectors| end - 64 - sectors * 3000).map(|at| (at, false));
     for (at, is_cut) in cuts.chain(flips) {
         let bad = directory.path().join("bad");
         copy_all(&good, &bad);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tonic::Status;
 use tonic::transport::Channel;
 
 const CLIENTS: usize = 4;
@@ -109,9 +110,23 @@ async fn client(
     acknowledged
 }
 
-/// Everything acknowledged is there at its revision and with its value, and no revision is missing or there twice.
-/// Every key is written once, so each revision is that of one key. Gives the number of keys.
+/// Waits until the clients have done all their writes.
+pub async fn finished(load: Load) -> Acknowledged {
+    while !load.is_done() {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    load.end().await
+}
+
+/// As [`look_for`], where the server has to answer.
 pub async fn check_present(channel: &Channel, acknowledged: &Acknowledged, about: &str) -> u64 {
+    look_for(channel, acknowledged, about).await.unwrap_or_else(|status| panic!("{about}: {status}"))
+}
+
+/// Everything acknowledged is there at its revision and with its value, and no revision is missing or there twice.
+/// Every key is written once, so each revision is that of one key. Gives the number of keys, or
+/// why a read was refused.
+pub async fn look_for(channel: &Channel, acknowledged: &Acknowledged, about: &str) -> Result<u64, Status> {
     let mut client = KvClient::new(channel.clone());
     let all = RangeRequest {
         key: b"key/".to_vec().into(),
@@ -120,7 +135,7 @@ pub async fn check_present(channel: &Channel, acknowledged: &Acknowledged, about
         ..Default::default()
     };
     let answer = tokio::time::timeout(REQUEST_LIMIT, client.range(all)).await.expect("an answer in time");
-    let kvs = answer.unwrap_or_else(|status| panic!("{about}: {status}")).into_inner().kvs;
+    let kvs = answer?.into_inner().kvs;
     let mut revisions: Vec<i64> = kvs.iter().map(|kv| kv.mod_revision).collect();
     revisions.sort_unstable();
     let expected: Vec<i64> = (2..).take(revisions.len()).collect();
@@ -131,8 +146,8 @@ pub async fn check_present(channel: &Channel, acknowledged: &Acknowledged, about
         assert_eq!(found, Some(revision), "{about}: acknowledged write {number} is not there as it was");
         let one = RangeRequest { key: key(*number).into(), ..Default::default() };
         let answer = tokio::time::timeout(REQUEST_LIMIT, client.range(one)).await.expect("an answer in time");
-        let answer = answer.unwrap_or_else(|status| panic!("{about}: {status}")).into_inner();
+        let answer = answer?.into_inner();
         assert!(answer.kvs[0].value == value(*number), "{about}: write {number} has another value");
     }
-    kvs.len() as u64
+    Ok(kvs.len() as u64)
 }

@@ -9,10 +9,12 @@
 
 mod library;
 mod load;
+mod mounted;
 mod server;
+mod space;
 
 use library::{EIO, ENOSPC, Fault, SHORT, library};
-use load::{Acknowledged, Load, check_present};
+use load::{Acknowledged, Load, check_present, finished};
 use server::{End, Place};
 use std::fs;
 use std::path::Path;
@@ -51,13 +53,6 @@ async fn used_place() -> (Place, u64) {
     let server = place.start(&[]).unwrap_or_else(|end| panic!("{}", end.text));
     server.kill();
     (place, FEW)
-}
-
-async fn finished(load: Load) -> Acknowledged {
-    while !load.is_done() {
-        tokio::time::sleep(Duration::from_millis(3)).await;
-    }
-    load.end().await
 }
 
 /// Lets `fault` happen to a server in `place`, which holds `before` keys, under `writes` writes and then a clean stop.
