@@ -43,7 +43,7 @@ fn key(number: u64) -> String {
 }
 
 fn value(number: u64) -> Vec<u8> {
-    let bytes = if number % LARGE_EVERY == 0 { LARGE_BYTES } else { 700 };
+    let bytes = if number.is_multiple_of(LARGE_EVERY) { LARGE_BYTES } else { 700 };
     let mut seed = number + 1;
     let words = std::iter::repeat_with(|| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -27,7 +27,7 @@ async fn wait_for_some(load: &Load) {
 
 /// A kill leaves something to replay, a clean stop has to flush where there is no space.
 fn end_either_way(server: Server, data_dir: &Path, left_kib: u64, about: &str) {
-    if left_kib % 3 == 0 {
+    if left_kib.is_multiple_of(3) {
         server.kill();
         return;
     }
