@@ -5,7 +5,7 @@
 //! write that began after a failure of the log is never acknowledged. And once the disk works again, the next start has
 //! everything that was acknowledged, at its revision, without a gap.
 //!
-//! `HOLDFAST_FAULTS` asks for so many more faults at random places, `HOLDFAST_SEED` repeats them.
+//! `HOLDFAST_FAULTS` asks for the longer lists, and for so many more faults at random places; `HOLDFAST_SEED` repeats them.
 
 mod library;
 mod load;
@@ -147,23 +147,28 @@ async fn a_disk_that_fails_under_writes_ends_the_server_and_loses_nothing() {
     if library().is_none() {
         return;
     }
-    let mut wrong = Vec::new();
-    for (fault, writes, expected) in [
-        // Frames of the log: the sync, once and for ever, the write, and a write that is only short.
+    let quick = [
+        // Frames of the log: a sync and a write.
         (Fault::once("fdatasync", ".segment", 9, EIO), FEW, Outcome::Ended),
+        (Fault::once("pwrite", ".segment", 11, ENOSPC), FEW, Outcome::Ended),
+        // A segment being made ready: no space is no reason to end, everything else is.
+        (Fault::once("fdatasync", ".preparing", 1, EIO), FEW, Outcome::Ended),
+        // The state: a flush at work, and one at the end.
+        (Fault::once("write", ".sst", 0, EIO), MANY, Outcome::Ended),
+        (Fault::once("create", ".sst", 0, ENOSPC), FEW, Outcome::WentOn),
+    ];
+    let more = [
         (Fault::once("fdatasync", ".segment", 14, EIO).for_ever(), FEW, Outcome::Ended),
         (Fault::once("pwrite", ".segment", 14, EIO), FEW, Outcome::Ended),
-        (Fault::once("pwrite", ".segment", 11, ENOSPC), FEW, Outcome::Ended),
         (Fault::once("pwrite", ".segment", 5, SHORT).for_ever(), FEW, Outcome::WentOn),
-        // A segment being made ready: no space is no reason to end, everything else is.
-        (Fault::once("fdatasync", ".preparing", 1, EIO), MANY, Outcome::Ended),
         (Fault::once("pwrite", ".preparing", 40, ENOSPC), MANY, Outcome::WentOn),
-        // The state: flushes while it works and at the end.
-        (Fault::once("write", ".sst", 0, EIO), MANY, Outcome::Ended),
         (Fault::once("fdatasync", ".sst", 0, EIO), MANY, Outcome::Ended),
         (Fault::once("write", "/state/MANIFEST", 14, EIO), MANY, Outcome::Ended),
-        (Fault::once("create", ".sst", 0, ENOSPC), FEW, Outcome::WentOn),
-    ] {
+    ];
+    let mut wrong = Vec::new();
+    for (fault, writes, expected) in
+        quick.into_iter().chain(if is_thorough() { more.to_vec() } else { vec![] })
+    {
         let place = Place::new();
         let outcome = strike(&place, 0, writes, fault).await;
         println!("{outcome:?}: {fault:?}");
@@ -179,31 +184,34 @@ async fn a_disk_that_fails_at_the_start_is_named_and_loses_nothing() {
     if library().is_none() {
         return;
     }
-    let mut wrong = Vec::new();
-    for fault in [
-        Fault::once("rename", "HOLDFAST", 0, EIO),
+    let quick = [Fault::once("rename", "HOLDFAST", 0, EIO), Fault::once("fdatasync", ".preparing", 0, EIO)];
+    let more = [
         Fault::once("fsync", "HOLDFAST", 0, EIO),
         Fault::once("create", "FORMAT.new", 0, ENOSPC),
-        Fault::once("fdatasync", ".preparing", 0, EIO),
         Fault::once("mkdir", "/log", 0, ENOSPC),
-    ] {
+    ];
+    let mut wrong = Vec::new();
+    for fault in quick.into_iter().chain(if is_thorough() { more.to_vec() } else { vec![] }) {
         let outcome = strike(&Place::new(), 0, 0, fault).await;
         if outcome != Outcome::Refused {
             wrong.push(format!("{outcome:?}: {fault:?}, in a new directory"));
         }
     }
     let (used, before) = used_place().await;
-    for fault in [
+    let quick = [
         Fault::once("pread", ".segment", 0, EIO),
+        Fault::once("fdatasync", ".segment", 0, EIO),
+        Fault::once("pread", ".sst", 0, EIO).for_ever(),
+    ];
+    let more = [
         Fault::once("pread", ".segment", 2, EIO),
         Fault::once("open", ".segment", 0, EIO),
-        Fault::once("fdatasync", ".segment", 0, EIO),
         Fault::once("read", "HOLDFAST", 0, EIO),
         Fault::once("open", "/state/CURRENT", 0, EIO),
         Fault::once("open", "/state/MANIFEST", 0, EIO),
-        Fault::once("pread", ".sst", 0, EIO).for_ever(),
         Fault::once("open", ".sst", 0, EIO).for_ever(),
-    ] {
+    ];
+    for fault in quick.into_iter().chain(if is_thorough() { more.to_vec() } else { vec![] }) {
         let place = Place::new();
         copy_all(&used.data_dir(), &place.data_dir());
         let outcome = strike(&place, before, 0, fault).await;
@@ -220,7 +228,7 @@ async fn whatever_call_fails_nothing_acknowledged_is_lost() {
     if library().is_none() {
         return;
     }
-    let count = variable("HOLDFAST_FAULTS").unwrap_or(6);
+    let count = variable("HOLDFAST_FAULTS").unwrap_or(2);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     let seed = variable("HOLDFAST_SEED").unwrap_or(now.subsec_nanos().into());
     println!("HOLDFAST_FAULTS={count} HOLDFAST_SEED={seed}");
@@ -233,7 +241,7 @@ async fn whatever_call_fails_nothing_acknowledged_is_lost() {
         if is_used {
             copy_all(&used.data_dir(), &place.data_dir());
         }
-        let writes = pick(&mut random, &[FEW, MANY]);
+        let writes = pick(&mut random, &[FEW, FEW, MANY]);
         let outcome = strike(&place, if is_used { before } else { 0 }, writes, fault).await;
         println!("{outcome:?}: {fault:?}, {writes} writes, used: {is_used}");
         met += u64::from(outcome != Outcome::NotMet);
@@ -242,32 +250,40 @@ async fn whatever_call_fails_nothing_acknowledged_is_lost() {
     assert!(count < 20 || met > count / 4, "{met} of {count} faults were met");
 }
 
+/// The quick lists have one of each kind.
+fn is_thorough() -> bool {
+    variable("HOLDFAST_FAULTS").is_some()
+}
+
+/// The calls that a server makes, and the files that it makes them on.
+const CALLS: &[(&str, &[&str])] = &[
+    ("fdatasync", &[".segment", ".segment", ".preparing", ".sst", "MANIFEST", "/data/"]),
+    ("fsync", &["HOLDFAST", "FORMAT", "/log", "/state", "/data"]),
+    ("pwrite", &[".segment", ".segment", ".preparing", "/data/"]),
+    ("write", &[".sst", "MANIFEST", "HOLDFAST", "/state", "/data/"]),
+    ("pread", &[".segment", ".sst", "/data/"]),
+    ("read", &["HOLDFAST", "FORMAT", "/data/"]),
+    ("open", &["/log", ".segment", "/state", ".sst", "CURRENT", "MANIFEST", "HOLDFAST", "LOCK"]),
+    ("create", &[".preparing", ".sst", "MANIFEST", "HOLDFAST", "LOCK", "/state"]),
+    ("rename", &[".preparing", "HOLDFAST", "FORMAT", "/state"]),
+    ("unlink", &[".sst", "/state", "/data/"]),
+    ("mkdir", &["/log", "/state"]),
+    ("ftruncate", &["/state"]),
+    ("fallocate", &["/state"]),
+    ("sync_file_range", &["/state"]),
+];
+
 fn random_fault(random: &mut u64) -> Fault {
-    const CALLS: &[&str] = &[
-        "fsync",
-        "fdatasync",
-        "sync_file_range",
-        "write",
-        "pwrite",
-        "read",
-        "pread",
-        "open",
-        "create",
-        "fallocate",
-        "ftruncate",
-        "rename",
-        "unlink",
-        "mkdir",
-    ];
-    const PLACES: &[&str] =
-        &["/data/", "/log", "/state", "HOLDFAST", ".segment", ".preparing", ".sst", "MANIFEST"];
-    let call = pick(random, CALLS);
+    let (call, places) = pick(random, CALLS);
     let moves = matches!(call, "read" | "write" | "pread" | "pwrite");
     let errors: &[i32] = if moves { &[EIO, ENOSPC, SHORT] } else { &[EIO, ENOSPC] };
+    // Of names there are only a few changes, of the rest there are many.
+    let is_frequent = matches!(call, "write" | "pwrite" | "fdatasync" | "pread" | "open");
+    let after: &[u32] = if is_frequent { &[0, 1, 2, 4, 7, 11, 18, 30, 70] } else { &[0, 0, 1, 2, 3] };
     Fault {
         call,
-        place: pick(random, PLACES),
-        after: pick(random, &[0, 0, 1, 2, 3, 5, 8, 13, 30, 70, 150]),
+        place: pick(random, places),
+        after: pick(random, after),
         times: pick(random, &[1, 1, 3, 0]),
         error: pick(random, errors),
     }

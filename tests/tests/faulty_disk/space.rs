@@ -1,20 +1,21 @@
 //! A file system that is really full: before the first start, under writes at any distance from the end (a new segment of
 //! the log, a flush, a compaction meet it), at the next start, and at the replay. With space back, everything is there.
 
+use crate::is_thorough;
 use crate::load::{Load, check_present, finished, look_for};
 use crate::mounted::{Kind, Mounted};
 use crate::server::{Place, Server};
-use crate::variable;
 use std::path::Path;
 use std::time::Duration;
 
 /// Room for the log's segments, some tables and the server's reserve.
 const MIB: u32 = 192;
 const WRITES: u64 = 260;
-/// What is left when the file system fills under writes: nothing, less than a segment, a segment and a table or two.
-const LEFT_KIB: &[u64] = &[0, 9 << 10, 40 << 10];
+/// What is left when the file system fills under writes: less than a segment of the log.
+const LEFT_KIB: &[u64] = &[9 << 10];
+/// Nothing, next to nothing, about a segment, a segment and some tables.
 const LEFT_KIB_MORE: &[u64] =
-    &[4, 64, 1 << 10, 2 << 10, 5 << 10, 14 << 10, 18 << 10, 25 << 10, 33 << 10, 60 << 10];
+    &[0, 64, 1 << 10, 2 << 10, 5 << 10, 14 << 10, 18 << 10, 25 << 10, 33 << 10, 40 << 10];
 
 async fn wait_for_some(load: &Load) {
     for _ in 0..15 {
@@ -106,7 +107,7 @@ async fn fill_at_every_step(kind: Kind) {
     if before_the_first_start(kind).await.is_none() {
         return;
     }
-    let more = variable("HOLDFAST_FAULTS").is_some();
+    let more = is_thorough();
     for left_kib in LEFT_KIB.iter().chain(if more { LEFT_KIB_MORE } else { &[] }) {
         under_writes(kind, *left_kib).await.expect("it could be mounted before");
     }

@@ -37,6 +37,24 @@ fn the_first_failed_sync_poisons_for_ever() {
 }
 
 #[test]
+fn a_seal_that_fails_poisons_like_every_write() {
+    for durably in [false, true] {
+        let disk = Disk::new();
+        let mut log = filled(&disk, 3);
+        if durably {
+            disk.fail_next_sync();
+        } else {
+            disk.die_after(1);
+        }
+        let failed = if durably { log.seal_durably() } else { log.seal() }.unwrap_err();
+        assert!(matches!(&failed, Error::Poisoned(why) if why.contains("sealing the raft log")), "{failed}");
+        assert_eq!(log.append(None, &[entry(4, 1, 10)]).unwrap_err(), failed);
+        disk.lose_power(|| false);
+        assert_eq!(open(&disk, SMALL, 1).unwrap().1.entries.len(), 3);
+    }
+}
+
+#[test]
 fn a_frame_whose_sync_failed_is_written_again_before_it_is_built_on() {
     let disk = Disk::new();
     let mut log = filled(&disk, 3);
