@@ -106,6 +106,7 @@ impl StateMachine {
 
     /// The last entry that `engine` holds the effects of, and its term, without loading anything else.
     pub fn applied_in(engine: &dyn Engine) -> Result<(LogIndex, Term)> {
+        stored::check_format(engine)?;
         let position = stored::read_position(engine)?;
         Ok((position.index, position.term))
     }

@@ -22,7 +22,6 @@ use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Re
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -298,7 +297,7 @@ fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
     let options = RocksOptions { must_exist: data_dir.begun(), read_only, ..RocksOptions::default() };
     RocksEngine::open(data_dir.state(), &options).map_err(|error| {
         let path = error.path.unwrap_or_else(|| data_dir.state());
-        let reason = format!("{}; {}", error.message, what_to_do(&path, &error.message));
+        let reason = format!("{}; {}", error.message, what_to_do(&error.message));
         Error::DataDir { path, reason }
     })
 }
@@ -313,14 +312,14 @@ fn refuse_start(data_dir: &DataDir, error: Error) -> Error {
         other => return other,
     };
     let path = data_dir.state();
-    let reason = format!("{what}; {}", what_to_do(&path, &what));
+    let reason = format!("{what}; {}", what_to_do(&what));
     Error::DataDir { path, reason }
 }
 
 /// Advice that cannot make it worse: good data is never to be thrown away for a full disk.
-fn what_to_do(path: &Path, message: &str) -> &'static str {
+fn what_to_do(message: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    if path.ends_with("LOCK") {
+    if says(&["in use by another store"]) {
         "stop the other store; one of this process lives on in its handles, readers and watch sessions"
     } else if says(&["No space left", "Disk quota"]) {
         "nothing is lost; free some space and start again"

@@ -193,7 +193,7 @@ fn a_state_of_a_newer_format_or_a_damaged_one_is_refused() {
             Ok(_) => panic!("{key:?} = {value:?} was accepted"),
         }
     };
-    assert!(refusal(&[0x01], &[0, 0, 0, 2]).contains("format 2"));
+    assert!(refusal(&[0x01], &[0, 0, 0, 2]).contains("newer version (format 2"));
     assert!(refusal(&[0x01], b"?").contains("format"));
     assert!(refusal(&[0x02], b"short").contains("applied index"));
     assert!(refusal(&[0x20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], b"short").contains("lease"));

@@ -120,7 +120,10 @@ pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
     let text = error.into_string();
     let path = named_file(dir, &text);
     let is_lock = path.as_ref().is_some_and(|path| path.file_name() == Some(OsStr::new("LOCK")));
-    let message = if is_lock {
+    // Other failures of the same file (no space, no permission) are about the disk.
+    let is_held =
+        ["lock hold by current process", "temporarily unavailable"].iter().any(|it| text.contains(it));
+    let message = if is_lock && is_held {
         format!("{}: in use by another store: {text}", dir.display())
     } else if path.is_some() {
         text

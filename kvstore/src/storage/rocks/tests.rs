@@ -111,6 +111,17 @@ fn a_second_opening_is_refused() {
 }
 
 #[test]
+fn a_lock_that_cannot_be_taken_for_another_reason_is_no_second_opening() {
+    let home = tempdir().unwrap();
+    drop(open(home.path()).unwrap());
+    fs::remove_file(home.path().join("LOCK")).unwrap();
+    fs::create_dir(home.path().join("LOCK")).unwrap();
+    let error = open(home.path()).unwrap_err();
+    assert!(!error.message.contains("in use"), "{error}");
+    assert_eq!(error.path, Some(home.path().join("LOCK")));
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let home = tempdir().unwrap();
     let file = home.path().join("file");
