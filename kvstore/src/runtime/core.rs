@@ -377,11 +377,15 @@ impl Core {
     /// the next start has nothing to replay.
     pub(crate) fn rest(&mut self) -> Result<()> {
         self.log.seal_durably()?;
-        if let Err(error) = self.machine.engine().flush() {
+        match self.machine.engine().flush() {
             // Harmless: the log has it all.
-            tracing::warn!(%error, "flush at stop failed; the next start replays the log");
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "flush at stop failed; the next start replays the log");
+                Ok(())
+            }
+            // As harmless, but a disk that fails must not go unnoticed.
+            other => other.map_err(Error::from),
         }
-        Ok(())
     }
 }
 

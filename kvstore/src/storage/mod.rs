@@ -100,6 +100,13 @@ pub struct EngineError {
     pub damaged_at: Option<u64>,
 }
 
+impl EngineError {
+    /// Whether all that is wrong is that there is no room.
+    pub fn is_no_space(&self) -> bool {
+        ["No space left", "Disk quota"].iter().any(|words| self.message.contains(words))
+    }
+}
+
 /// The engine's place in the data directory, for errors that have no better one.
 pub(crate) const STATE_DIR: &str = "state";
 
