@@ -65,9 +65,16 @@ pub fn of(error: Error) -> Status {
         Error::OutcomeUnknown(_) => TIMEOUT_LEADER_FAILED.into(),
         // A store that stopped itself is, to a client, a server that is gone: try another one.
         Error::Stopped | Error::Poisoned(_) => STOPPED.into(),
+        error @ Error::Damaged { .. } => damaged(&error.to_string()),
         // As etcd does with what its clients have no word for.
         other => Status::unknown(format!("etcdserver: {other}")),
     }
+}
+
+/// Data of this member that is not what was written. No client can mend that: the text is for the operator, whom the
+/// server's log tells the same.
+pub fn damaged(what: &str) -> Status {
+    Status::data_loss(format!("etcdserver: the data of this member is damaged (see its log): {what}"))
 }
 
 fn of_invalid(reason: InvalidRequest) -> Status {

@@ -55,7 +55,7 @@ pub fn refused(reason: String, header: Option<ResponseHeader>) -> WatchResponse 
 pub fn canceled(watch_id: i64, reason: CancelReason, header: Option<ResponseHeader>) -> WatchResponse {
     let compact_revision = match reason {
         CancelReason::Compacted { floor } => floor.get(),
-        CancelReason::Requested | CancelReason::Stopped => 0,
+        CancelReason::Requested | CancelReason::Stopped | CancelReason::Damaged => 0,
     };
     WatchResponse { header, watch_id, canceled: true, compact_revision, ..Default::default() }
 }

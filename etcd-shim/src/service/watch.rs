@@ -214,6 +214,7 @@ impl WatchStream {
                     CancelReason::Requested => self.shared.keyspace.revision(),
                     CancelReason::Compacted { .. } => Revision::NONE,
                     CancelReason::Stopped => return Err(status::STOPPED.into()),
+                    CancelReason::Damaged => return Err(status::damaged("the past cannot be read")),
                 };
                 Ok(watch::canceled(id, reason, self.shared.header(revision)))
             }

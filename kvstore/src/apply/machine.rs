@@ -104,6 +104,13 @@ impl StateMachine {
         Ok(machine)
     }
 
+    /// The last entry that `engine` holds the effects of, and its term, without loading anything else.
+    pub fn applied_in(engine: &dyn Engine) -> Result<(LogIndex, Term)> {
+        stored::check_format(engine)?;
+        let position = stored::read_position(engine)?;
+        Ok((position.index, position.term))
+    }
+
     /// The last applied entry and its term.
     pub fn applied(&self) -> (LogIndex, Term) {
         (self.position.index, self.position.term)

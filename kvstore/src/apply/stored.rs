@@ -26,7 +26,7 @@ pub(super) struct Position {
 
 /// A failure of the engine is final.
 pub(super) fn engine_failed(error: EngineError) -> Error {
-    Error::Poisoned(error.to_string())
+    error.into()
 }
 
 fn damaged(what: &str) -> Error {
@@ -40,10 +40,11 @@ pub(super) fn check_format(engine: &dyn Engine) -> Result<bool> {
     };
     match <[u8; 4]>::try_from(&bytes[..]).map(u32::from_be_bytes) {
         Ok(FORMAT) => Ok(true),
-        Ok(found) => {
-            Err(Error::Poisoned(format!("the state has format {found}, this version reads format {FORMAT}")))
-        }
-        Err(_) => Err(damaged("format")),
+        Ok(found) if found > FORMAT => Err(Error::Poisoned(format!(
+            "the state was written by a newer version (format {found}, this one reads format {FORMAT}); start it with the \
+             newer program"
+        ))),
+        Ok(_) | Err(_) => Err(damaged("format")),
     }
 }
 

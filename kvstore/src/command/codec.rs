@@ -42,7 +42,9 @@ pub const MAX_TRANSACTION_DEPTH: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Written by a newer version of the store (or not a batch at all).
-    #[error("the entry has format version {found}, this version reads {FORMAT_VERSION}")]
+    #[error(
+        "the entry is of another format ({found}, this program reads {FORMAT_VERSION}): start it with the newer version that wrote it"
+    )]
     UnknownVersion {
         /// The first byte.
         found: u8,

@@ -40,12 +40,24 @@ pub(super) fn newer(path: &Path, version: u32) -> Error {
 
 /// An operation of the file system failed. Lack of space is told apart: it is the caller's to bear or mend.
 pub(super) fn io_failed(path: &Path, what: &str, error: &io::Error) -> Error {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    use io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, UnexpectedEof,
+    };
     if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
         return Error::NoSpace(format!(
             "{what} {}: {error}; nothing acknowledged is lost: free space on this file system and try again",
             path.display()
         ));
     }
-    Error::DataDir { path: path.to_owned(), reason: format!("{what} failed: {error}") }
+    let reason = match error.kind() {
+        PermissionDenied | ReadOnlyFilesystem => {
+            format!("{what} failed: {error}; check the owner, the mode and the mount")
+        }
+        // The file became shorter under the log's hands.
+        UnexpectedEof => return damaged(path, 0, &format!("{what} failed: {error}")),
+        _ => format!(
+            "{what} failed: {error}; look for errors of this disk in the system's log, and start again once it works"
+        ),
+    };
+    Error::DataDir { path: path.to_owned(), reason }
 }

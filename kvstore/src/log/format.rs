@@ -1,15 +1,20 @@
-//! The bytes of the log, format version 1. All numbers are little-endian.
+//! The bytes of the log, format version 2. All numbers are little-endian.
 //!
 //! ```text
 //! segment := header page (4096 bytes), frames, zeros or remains of the file's earlier life
-//! header  := magic "HOLDFLOG", version u32, zero u32, sequence u64, log identity u64, crc32 u32, zeros
+//! header  := magic "HOLDFLOG", version u32, zero u32, sequence u64, log identity u64, crc32 u32, zero u32,
+//!            length of the segment u64, crc32 u32, zeros
 //! frame   := log identity u64, sequence u64, number u64, payload length u32, crc32 u32,
 //!            payload (records), zeros up to a multiple of 8
 //! record  := kind u8, entry kind u8, zero u16, body length u32, crc32 u32, body
 //! ```
 //!
-//! The header's fields keep their places in every later version, so that an older program can say "newer"
-//! instead of "damaged". A frame's checksum covers its header before the checksum, and the payload. Its first
+//! The header's fields up to the first checksum keep their places in every later version, so that an older program
+//! can say "newer" instead of "damaged". The second checksum covers everything before it. The length is that to which
+//! the file was durably written through: a shorter file was cut. Version 1 had neither.
+//!
+//! A frame without a payload is a *seal*: it says that the frame before it was durable once. It has the number and
+//! the place of the frame that comes next, which is written over it. A frame's checksum covers its header before the checksum, and the payload. Its first
 //! field is the log's random identity instead of a constant: a client that stores bytes which look like frames
 //! cannot know it, and so cannot make recovery find frames in a value.
 
@@ -17,10 +22,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The version that this program writes, and the newest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Writes begin and end on multiples of this, so that the kernel never reads a page to change part of it.
 pub(super) const PAGE_BYTES: u64 = 4096;
-/// Where a segment's frames begin. A page of its own, so that it is never written again while in use.
+/// The last version whose segments do not say how long they are.
+const VERSION_WITHOUT_LENGTH: u32 = 1;
+/// Where a segment's frames begin. A page of its own: it is written again only when the segment grows.
 pub(super) const SEGMENT_HEADER_BYTES: u64 = PAGE_BYTES;
 /// A frame's header.
 pub(super) const FRAME_HEADER_BYTES: u64 = 32;
@@ -31,6 +38,8 @@ pub(super) const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"HOLDFLOG";
 const SEGMENT_HEADER_CRC_AT: usize = 32;
+const SEGMENT_BYTES_AT: usize = 40;
+const SEGMENT_BYTES_CRC_AT: usize = 48;
 const FRAME_CRC_AT: usize = 28;
 const SEGMENT_SUFFIX: &str = ".segment";
 const PREPARING_SUFFIX: &str = ".preparing";
@@ -110,8 +119,8 @@ pub(super) enum BadHeader {
 }
 
 impl SegmentHeader {
-    /// The header page, and behind it a page of zeros which say that no frame follows yet.
-    pub fn encode(self) -> Vec<u8> {
+    /// The header page of a segment of so many bytes, and behind it a page of zeros which say that no frame follows.
+    pub fn encode(self, segment_bytes: u64) -> Vec<u8> {
         let mut bytes = vec![0; (SEGMENT_HEADER_BYTES + PAGE_BYTES) as usize];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -119,11 +128,14 @@ impl SegmentHeader {
         bytes[24..32].copy_from_slice(&self.log_id.0.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..SEGMENT_HEADER_CRC_AT]);
         bytes[SEGMENT_HEADER_CRC_AT..SEGMENT_HEADER_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+        bytes[SEGMENT_BYTES_AT..SEGMENT_BYTES_AT + 8].copy_from_slice(&segment_bytes.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..SEGMENT_BYTES_CRC_AT]);
+        bytes[SEGMENT_BYTES_CRC_AT..SEGMENT_BYTES_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    /// `page` holds the whole header page.
-    pub fn decode(page: &[u8]) -> Result<Self, BadHeader> {
+    /// `page` holds the whole header page. Beside the header: how long the segment is, where it says so.
+    pub fn decode(page: &[u8]) -> Result<(Self, Option<u64>), BadHeader> {
         let crc = crc32fast::hash(&page[..SEGMENT_HEADER_CRC_AT]);
         if page[..8] != SEGMENT_MAGIC || crc != get_u32(page, SEGMENT_HEADER_CRC_AT) {
             return Err(BadHeader::Damaged);
@@ -136,7 +148,19 @@ impl SegmentHeader {
         if log_id.0 == 0 || sequence.0 == 0 || version == 0 {
             return Err(BadHeader::Damaged);
         }
-        Ok(Self { log_id, sequence })
+        let header = Self { log_id, sequence };
+        if version == VERSION_WITHOUT_LENGTH {
+            return Ok((header, None));
+        }
+        let segment_bytes = get_u64(page, SEGMENT_BYTES_AT);
+        let crc = crc32fast::hash(&page[..SEGMENT_BYTES_CRC_AT]);
+        if crc != get_u32(page, SEGMENT_BYTES_CRC_AT)
+            || segment_bytes < SEGMENT_HEADER_BYTES
+            || !segment_bytes.is_multiple_of(PAGE_BYTES)
+        {
+            return Err(BadHeader::Damaged);
+        }
+        Ok((header, Some(segment_bytes)))
     }
 }
 
@@ -251,14 +275,14 @@ mod tests {
     #[test]
     fn a_header_of_a_newer_version_is_told_from_a_damaged_one() {
         let header = SegmentHeader { log_id: LogId(9), sequence: Sequence(3) };
-        let bytes = header.encode();
-        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        let bytes = header.encode(8 << 10);
+        assert_eq!(SegmentHeader::decode(&bytes), Ok((header, Some(8 << 10))));
         let mut newer = bytes;
-        newer[8] = 2;
+        newer[8] = 3;
         assert_eq!(SegmentHeader::decode(&newer), Err(BadHeader::Damaged));
         let crc = crc32fast::hash(&newer[..32]);
         newer[32..36].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&newer), Err(BadHeader::Newer(2)));
+        assert_eq!(SegmentHeader::decode(&newer), Err(BadHeader::Newer(3)));
     }
 
     #[test]

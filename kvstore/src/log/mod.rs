@@ -15,7 +15,8 @@
 //! - frame numbers are consecutive over the whole log; a frame that is missing anywhere but at the very end
 //!   is noticed, and so is a missing segment;
 //! - behind the last frame there are always zeros up to the end of a page (or the end of the segment), so
-//!   that an end and a broken frame can be told apart;
+//!   that an end and a broken frame can be told apart; a seal may stand between them (see below);
+//! - a segment's header says how long the file was made before any frame went so far: a shorter one was cut;
 //! - every segment's first frame repeats the hard state and the last index, so that purging older segments
 //!   loses neither;
 //! - segments leave the directory oldest first, each made durable before the next: there is never a hole;
@@ -29,9 +30,16 @@
 //! whole (then it is kept: nobody was told that it failed), in part or not at all. So a bad frame with no
 //! valid frame behind it is a torn tail: it is cut off, zeroed, counted and logged as a warning. A bad frame
 //! with a valid one behind it cannot come from a crash: acknowledged data is damaged, and the start is refused
-//! with file and offset, leaving everything as it is. One case cannot be told apart by any log: rot inside the
-//! very last frame looks like a torn tail. The caller's applied index, which must not lie behind
-//! [`Log::last_index`], covers most of it.
+//! with file and offset, leaving everything as it is.
+//!
+//! Rot inside the very last frame would look like a torn tail. So a log that rests is *sealed*: an empty frame stands
+//! behind the last one. It is written only after that frame's sync, so with a valid seal behind it a bad frame is
+//! damage. It costs a busy log nothing: it is written when nothing was appended for a while, without a sync, and at
+//! the end of each opening and at a clean stop, with one. The next frame is written over it, under the same number:
+//! its header and the seal's differ in eight aligned bytes only, so that whatever a crash leaves of the two is the
+//! one, the other, or a torn write. What is left is rot in the last frame of a log that was killed at work or lost
+//! its power before the seal was on the disk; the caller's applied index, which must not lie behind
+//! [`Log::last_index`], covers some of it.
 //!
 //! Deliberately missing: a lock on the directory (the data directory has one), compression, encryption,
 //! knowledge of raft, threads (a [`SegmentJob`] runs wherever the caller wants), direct I/O.
@@ -43,6 +51,7 @@ mod read;
 mod record;
 mod recover;
 mod scan;
+mod seal;
 mod segment;
 mod table;
 mod writer;
@@ -67,6 +76,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// How many segments are kept ready ahead of the one in use, so that an append need not make one.
     pub spare_segments: usize,
+    /// Whether a log was there before: then an empty directory is refused, not taken for a new log.
+    pub must_exist: bool,
 }
 
 impl LogConfig {
@@ -81,6 +92,7 @@ impl LogConfig {
             dir: dir.into(),
             segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
             spare_segments: Self::DEFAULT_SPARE_SEGMENTS,
+            must_exist: false,
         }
     }
 }

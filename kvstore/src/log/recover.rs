@@ -10,7 +10,7 @@ use super::record::{self, Record};
 use super::scan::{Frame, Scanned, Window, scan};
 use super::segment::{Segment, write_zeros};
 use super::table::{Slot, Table};
-use super::{LogEntry, Recovered};
+use super::{LogConfig, LogEntry, Recovered};
 use crate::types::{LogIndex, Result};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -29,10 +29,14 @@ pub(super) struct Opened {
     pub recovered: Recovered,
 }
 
-/// Reads the log in `dir`; nothing if there is none yet.
-pub(super) fn open(files: &dyn Files, dir: &Path, wanted_from: LogIndex) -> Result<Option<Opened>> {
+/// Reads the log; nothing if there is none yet.
+pub(super) fn open(files: &dyn Files, config: &LogConfig, wanted_from: LogIndex) -> Result<Option<Opened>> {
+    let dir = config.dir.as_path();
     files.create_dir(dir).map_err(|error| io_failed(dir, "making the log's directory", &error))?;
     let listing = list(files, dir)?;
+    if config.must_exist && listing.sequences.is_empty() {
+        return Err(unusable(dir, "all segments of the raft log are missing"));
+    }
     let mut segments = open_segments(files, dir, &listing.sequences)?;
     let mut replay = Replay::new(wanted_from);
     let scans = replay_segments(&segments, &mut replay)?;
@@ -109,9 +113,7 @@ fn open_segments(files: &dyn Files, dir: &Path, sequences: &[Sequence]) -> Resul
         let path = sequence.segment_path(dir);
         let opened = files.open(&path).and_then(|file| file.len().map(|bytes| (file, bytes)));
         let (file, bytes) = opened.map_err(|error| io_failed(&path, "opening the log segment", &error))?;
-        // A growth that failed half-way may have left part of a page, which never held anything.
-        let bytes = page_start(bytes);
-        let header = read_header(&*file, &path, bytes)?;
+        let (header, bytes) = read_header(&*file, &path, bytes)?;
         if header.sequence != sequence {
             return Err(unusable(&path, &format!("this file is segment {} of a raft log", header.sequence)));
         }
@@ -124,16 +126,27 @@ fn open_segments(files: &dyn Files, dir: &Path, sequences: &[Sequence]) -> Resul
     Ok(found)
 }
 
-fn read_header(file: &dyn File, path: &Path, bytes: u64) -> Result<SegmentHeader> {
+/// The header of a file of so many bytes, and how many of these may hold frames.
+fn read_header(file: &dyn File, path: &Path, bytes: u64) -> Result<(SegmentHeader, u64)> {
     if bytes < SEGMENT_HEADER_BYTES {
         return Err(damaged(path, bytes, "the file is too short for a segment of the raft log"));
     }
     let mut page = vec![0; PAGE_BYTES as usize];
     file.read_at(0, &mut page).map_err(|error| io_failed(path, "reading the log segment", &error))?;
-    SegmentHeader::decode(&page).map_err(|bad| match bad {
+    let (header, claimed) = SegmentHeader::decode(&page).map_err(|bad| match bad {
         BadHeader::Damaged => damaged(path, 0, "the header of this segment of the raft log is broken"),
         BadHeader::Newer(version) => newer(path, version),
-    })
+    })?;
+    match claimed {
+        Some(claimed) if bytes < claimed => {
+            let what =
+                format!("the file ends here, but its header says that it has {claimed} bytes: it was cut");
+            Err(damaged(path, bytes, &what))
+        }
+        // A growth that was not finished may have left more, which never held anything.
+        Some(claimed) => Ok((header, claimed)),
+        None => Ok((header, page_start(bytes))),
+    }
 }
 
 /// Reads all frames. The result has one element for each segment.
@@ -218,6 +231,10 @@ impl Replay {
         }
         let first_in_log = self.next_frame.is_none();
         let first_in_segment = frame_at == SEGMENT_HEADER_BYTES;
+        if frame.payload.is_empty() {
+            // A seal: the frame that it stands for is still to come.
+            return if first_in_segment { Err(bad("an empty frame begins this segment")) } else { Ok(()) };
+        }
         self.next_frame = Some(frame.number + 1);
         let mut at = 0;
         while at < frame.payload.len() {

@@ -27,7 +27,7 @@ pub(super) struct Frame<'a> {
 pub(super) struct Scanned {
     /// Where the last valid frame begins.
     pub last_frame: Option<u64>,
-    /// Where the next one belongs.
+    /// Where the next one belongs: also where a seal stands, if there is one.
     pub end: u64,
     /// Bytes from `end` on that somebody began to write; 0 when zeros follow, as they should.
     pub torn_bytes: u64,
@@ -66,25 +66,44 @@ impl<'a> Window<'a> {
     }
 }
 
-/// Visits the valid frames from the start. A bad one with a valid one behind it is an error.
+/// Visits the valid frames from the start, a seal as the last one. A bad frame with a valid one behind it is an error.
 pub(super) fn scan(
     window: &mut Window<'_>,
     segment: SegmentHeader,
     mut visit: impl FnMut(Frame<'_>) -> Result<()>,
 ) -> Result<Scanned> {
     let mut scanned = Scanned { last_frame: None, end: SEGMENT_HEADER_BYTES, torn_bytes: 0 };
+    let mut behind_seal = None;
     while let Some(frame) = frame_at(window, segment, scanned.end)? {
         let next = scanned.end + frame_bytes(frame.payload.len() as u64);
+        let is_seal = frame.payload.is_empty();
         visit(frame)?;
+        if is_seal {
+            behind_seal = Some(next);
+            break;
+        }
         scanned.last_frame = Some(scanned.end);
         scanned.end = next;
     }
-    if let Some(valid) = find_frame(window, segment, scanned.end + FRAME_ALIGN_BYTES)? {
-        let what = format!("this frame of the raft log is broken, and a valid one follows at byte {valid}");
+    let unread = behind_seal.unwrap_or(scanned.end + FRAME_ALIGN_BYTES);
+    if let Some(valid) = find_frame(window, segment, unread)? {
+        let what = match behind_seal {
+            None => format!("this frame of the raft log is broken, and a valid one follows at byte {valid}"),
+            Some(_) => {
+                format!("a frame of the raft log is missing here, and a valid one follows at byte {valid}")
+            }
+        };
         return Err(damaged(window.path, scanned.end, &what));
     }
     check_not_cut(window, segment, scanned.end)?;
-    scanned.torn_bytes = torn_bytes(window, segment, scanned.end)?;
+    scanned.torn_bytes = match behind_seal {
+        None => torn_bytes(window, segment, scanned.end)?,
+        // The first sector of the frame in flight, which would have replaced the seal, is lost.
+        Some(behind) => match torn_bytes(window, segment, behind)? {
+            0 => 0,
+            torn => behind - scanned.end + torn,
+        },
+    };
     Ok(scanned)
 }
 

@@ -35,9 +35,13 @@ impl Segment {
     }
 
     /// Writes zeros from the present size up to `bytes`, so that a larger frame fits. Synced by itself: a file
-    /// system may find out only then that it has no space, and the frame is not to be part of that.
-    pub fn grow(&mut self, bytes: u64) -> Result<()> {
+    /// system may find out only then that it has no space, and the frame is not to be part of that. The header says
+    /// so before the first frame goes there, and after the file is durably that long: it must never claim too much.
+    pub fn grow(&mut self, log_id: LogId, bytes: u64) -> Result<()> {
+        let header = SegmentHeader { log_id, sequence: self.sequence }.encode(bytes);
         write_zeros(&*self.file, self.bytes, bytes)
+            .and_then(|()| self.file.sync_data())
+            .and_then(|()| self.file.write_at(0, &header[..SEGMENT_HEADER_BYTES as usize]))
             .and_then(|()| self.file.sync_data())
             .map_err(|error| io_failed(&self.path, "growing the log segment", &error))?;
         self.bytes = bytes;
@@ -168,7 +172,7 @@ impl SegmentJob {
     }
 
     fn fill(&self, plan: Plan, preparing: &Path, recycled: bool) -> io::Result<Box<dyn File>> {
-        let header = SegmentHeader { log_id: plan.log_id, sequence: plan.sequence }.encode();
+        let header = SegmentHeader { log_id: plan.log_id, sequence: plan.sequence }.encode(plan.bytes);
         let file = if recycled {
             self.files.open(preparing)?
         } else {

@@ -7,6 +7,7 @@ use super::format::{
     SegmentHeader, Sequence, frame_bytes, page_start, zeros_end,
 };
 use super::recover::{self, Opened};
+use super::seal::Sealed;
 use super::segment::{
     Plan, PreparedSegment, Retired, RetiredQueue, Segment, SegmentJob, Ticket, is_usable_size,
 };
@@ -30,7 +31,7 @@ const KEPT_BUFFER_BYTES: usize = 4 << 20;
 pub struct Log {
     files: Arc<dyn Files>,
     config: LogConfig,
-    log_id: LogId,
+    pub(super) log_id: LogId,
     /// In order, without holes; the last one is in use.
     pub(super) segments: VecDeque<Segment>,
     /// The ones that come next, in order.
@@ -39,9 +40,10 @@ pub struct Log {
     job_running: Arc<AtomicBool>,
     pub(super) table: Table,
     hard_state: Option<HardState>,
-    next_frame: u64,
+    pub(super) next_frame: u64,
     /// The bytes of the page that the next frame begins in, up to there. During an append: the whole write.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
+    pub(super) sealed: Sealed,
     poisoned: Option<String>,
     last_sync_us: u64,
     unprepared: u64,
@@ -60,7 +62,7 @@ impl Log {
             let text = "segment_bytes must be a multiple of 4096 from 8192 to 1073741824";
             return Err(Error::Config(format!("{text}, not {}", config.segment_bytes)));
         }
-        let opened = recover::open(&*files, &config.dir, wanted_from)?;
+        let opened = recover::open(&*files, &config, wanted_from)?;
         let is_new = opened.is_none();
         let opened = opened.unwrap_or_else(|| Opened {
             log_id: LogId(files.random_number() | 1),
@@ -83,6 +85,7 @@ impl Log {
             hard_state: opened.recovered.hard_state,
             next_frame: opened.next_frame,
             buffer: opened.tail,
+            sealed: Sealed::No,
             poisoned: None,
             last_sync_us: 0,
             unprepared: 0,
@@ -91,6 +94,7 @@ impl Log {
             log.prepare_now()?;
             log.rotate();
         }
+        log.seal_durably()?;
         Ok((log, opened.recovered))
     }
 
@@ -208,14 +212,14 @@ impl Log {
         }
     }
 
-    fn poison(&mut self, error: &Error) -> Error {
+    pub(super) fn poison(&mut self, error: &Error) -> Error {
         let why = format!("raft log: {error}");
         tracing::error!(why, "the raft log stops: what the disk holds is not known any more");
         self.poisoned = Some(why.clone());
         Error::Poisoned(why)
     }
 
-    fn active(&self) -> &Segment {
+    pub(super) fn active(&self) -> &Segment {
         let Some(active) = self.segments.back() else { unreachable!("a segment is in use from open on") };
         active
     }
@@ -236,7 +240,7 @@ impl Log {
             let [size_bytes, limit_bytes] = [payload_bound, MAX_PAYLOAD_BYTES].map(|bytes| bytes as usize);
             return Err(InvalidRequest::TooLarge { size_bytes, limit_bytes }.into());
         }
-        match self.make_room(frame_bytes(payload_bound)) {
+        match self.make_room(frame_bytes(payload_bound) + FRAME_HEADER_BYTES) {
             Err(error @ Error::NoSpace(_)) => return Err(error),
             other => other.map_err(|error| self.poison(&error))?,
         }
@@ -267,6 +271,7 @@ impl Log {
         self.write_and_sync(start, end).map_err(|error| self.poison(&error))?;
 
         // Durable from here on.
+        self.sealed = Sealed::No;
         self.next_frame += 1;
         self.hard_state = new_state.or(self.hard_state);
         if let Some(last) = restart {
@@ -317,11 +322,12 @@ impl Log {
             self.rotate();
         }
         let needed = (self.active().end + bytes).next_multiple_of(PAGE_BYTES);
+        let log_id = self.log_id;
         let active = self.active_mut();
         if needed > active.bytes {
             // A frame larger than a segment, or the next segment is still being made on another thread.
             let ahead = if active.has_frames() { GROW_BYTES } else { 0 };
-            active.grow(needed.max(active.bytes + ahead))?;
+            active.grow(log_id, needed.max(active.bytes + ahead))?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Reading `Revisions`: by version, and in time order.
 
 use super::keys::{self, Record, RecordView};
-use crate::storage::{Engine, EngineError, Family};
+use crate::storage::{DAMAGE_ADVICE, Engine, EngineError, Family, STATE_DIR};
 use crate::types::{Error, KeyspaceId, Result, Revision, SubRevision, VersionId};
 use bytes::Bytes;
 use std::ops::ControlFlow;
@@ -94,13 +94,26 @@ impl Records<'_> {
 
 /// An engine's failure is final: whoever sees this error stops the store.
 pub(super) fn engine_failed(error: EngineError) -> Error {
-    Error::Poisoned(error.to_string())
+    let error = Error::from(error);
+    if matches!(error, Error::Damaged { .. }) {
+        // The client is told too, but it is the operator who can do something.
+        tracing::error!(%error, "damaged data was found");
+    }
+    error
 }
 
 pub(super) fn damaged_record(id: VersionId) -> Error {
-    Error::Poisoned(format!("the record of revision {}, position {} is damaged", id.revision, id.sub))
+    bad_record(id, "damaged")
 }
 
 pub(super) fn missing_record(id: VersionId) -> Error {
-    Error::Poisoned(format!("the record of revision {}, position {} is missing", id.revision, id.sub))
+    bad_record(id, "missing")
+}
+
+fn bad_record(id: VersionId, what: &str) -> Error {
+    let reason =
+        format!("the record of revision {}, position {} is {what}; {DAMAGE_ADVICE}", id.revision, id.sub);
+    tracing::error!(reason, "damaged data was found");
+    // The engine has no word for the file: each of its tables is sound.
+    Error::Damaged { path: STATE_DIR.into(), offset: 0, reason }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Core {
     pub(super) wakes: WakeList,
     hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
     waiters: Waiters,
+    /// The number of the log's next frame, as of the last tick.
+    next_frame_at_tick: u64,
     /// Applied, and not yet told to consensus.
     unreported_applied: Option<LogIndex>,
     reads: ReadBarriers,
@@ -76,6 +78,7 @@ impl Core {
             wakes: WakeList::default(),
             hubs: parts.hubs,
             waiters: Waiters::default(),
+            next_frame_at_tick: 0,
             unreported_applied: None,
             reads: parts.reads,
             proposed: VecDeque::new(),
@@ -132,7 +135,20 @@ impl Core {
         self.propose(std::mem::take(&mut work.submissions))?;
         self.answer_refused()?;
         self.after_turn()?;
+        if work.ticks > 0 {
+            self.seal_resting_log()?;
+        }
         self.wakes.wake();
+        Ok(())
+    }
+
+    /// Seals the log when nothing was written to it since the last tick: a log at work costs nothing.
+    fn seal_resting_log(&mut self) -> Result<()> {
+        let next_frame = self.log.next_frame();
+        if self.next_frame_at_tick == next_frame {
+            self.log.seal()?;
+        }
+        self.next_frame_at_tick = next_frame;
         Ok(())
     }
 
@@ -359,11 +375,18 @@ impl Core {
         self.wakes.wake();
     }
 
-    /// Makes everything durable in the storage engine, so that the next start has nothing to replay.
-    pub(crate) fn flush_for_stop(&mut self) {
-        if let Err(error) = self.machine.engine().flush() {
+    /// Leaves the directory as it should rest: the log sealed, and everything durable in the storage engine, so that
+    /// the next start has nothing to replay.
+    pub(crate) fn rest(&mut self) -> Result<()> {
+        self.log.seal_durably()?;
+        match self.machine.engine().flush() {
             // Harmless: the log has it all.
-            tracing::warn!(%error, "flush at stop failed; the next start replays the log");
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "flush at stop failed; the next start replays the log");
+                Ok(())
+            }
+            // As harmless, but a disk that fails must not go unnoticed.
+            other => other.map_err(Error::from),
         }
     }
 }

@@ -217,7 +217,11 @@ impl Core {
                 match result {
                     Ok(segment) => self.log.finish(segment),
                     // The log makes its own segment when it needs one; a full disk shows there.
-                    Err(error) => tracing::warn!(%error, "a log segment could not be prepared"),
+                    Err(error @ Error::NoSpace(_)) => {
+                        tracing::warn!(%error, "a log segment could not be prepared");
+                    }
+                    // Nothing was lost yet, but a disk that fails is not worked with.
+                    Err(error) => return Err(error),
                 }
             }
             JobDone::Flush { result, up_to } => {

@@ -72,19 +72,19 @@ impl Wake for Unpark {
 fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Option<Option<Error>> {
     for _ in 0..turns_max {
         let work = shared.mailbox.take(waker)?;
-        match core.turn(work) {
-            Ok(true) => {}
-            Ok(false) => {
-                core.flush_for_stop();
+        let ended = core.turn(work).and_then(|goes_on| match goes_on {
+            true => Ok(false),
+            false => core.rest().map(|()| true),
+        });
+        match ended {
+            Ok(false) => {}
+            Ok(true) => {
                 core.fail(&Error::Stopped);
                 return Some(None);
             }
             Err(error) => {
                 tracing::error!(%error, "the store stops itself");
-                let error = match error {
-                    poisoned @ Error::Poisoned(_) => poisoned,
-                    other => Error::Poisoned(other.to_string()),
-                };
+                let error = Error::Poisoned(last_words(error));
                 core.fail(&error);
                 return Some(Some(error));
             }
@@ -92,6 +92,23 @@ fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) 
     }
     waker.wake_by_ref();
     None
+}
+
+/// Why the store ends, and what to do about it.
+fn last_words(error: Error) -> String {
+    let text = match error {
+        Error::Poisoned(text) => text,
+        other => other.to_string(),
+    };
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let advice = if says(&["restore", "once it works"]) {
+        ""
+    } else if says(&["No space left", "Disk quota"]) {
+        ", free some space and start again"
+    } else {
+        ", look for errors of this disk in the system's log, and start again once it works"
+    };
+    if says(&["acknowledged"]) { text } else { format!("{text}; nothing acknowledged is lost{advice}") }
 }
 
 pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {

@@ -31,7 +31,7 @@ impl Job {
         match self {
             Job::Segment(job) => JobDone::Segment(job.run()),
             Job::Flush { engine, up_to } => {
-                let result = engine.flush().map_err(|error| Error::Poisoned(error.to_string()));
+                let result = engine.flush().map_err(Error::from);
                 JobDone::Flush { result, up_to }
             }
             Job::Removal { keyspace, scan } => {

@@ -19,6 +19,7 @@ mod suite;
 pub use rocks::{RocksEngine, RocksOptions};
 pub use sim::SimEngine;
 
+use crate::types::Error;
 use bytes::Bytes;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,34 @@ pub struct EngineError {
     pub message: String,
     /// The file it names, if any.
     pub path: Option<PathBuf>,
+    /// Set if bytes are not what was written: where in the file, 0 if that is not known.
+    pub damaged_at: Option<u64>,
+}
+
+impl EngineError {
+    /// Whether all that is wrong is that there is no room.
+    pub fn is_no_space(&self) -> bool {
+        ["No space left", "Disk quota"].iter().any(|words| self.message.contains(words))
+    }
+}
+
+/// The engine's place in the data directory, for errors that have no better one.
+pub(crate) const STATE_DIR: &str = "state";
+
+/// What to do about damaged data.
+pub(crate) const DAMAGE_ADVICE: &str = "nothing wrong was served; stop this member and restore the whole data \
+                                        directory from a backup";
+
+impl From<EngineError> for Error {
+    /// Damage is told from all other failures: what it does not touch can still be read.
+    fn from(error: EngineError) -> Self {
+        match (error.damaged_at, error.path) {
+            (Some(offset), Some(path)) => {
+                Error::Damaged { path, offset, reason: format!("{}; {DAMAGE_ADVICE}", error.message) }
+            }
+            _ => Error::Poisoned(format!("storage engine: {}", error.message)),
+        }
+    }
 }
 
 /// Visits entries in key order; break to end the scan.

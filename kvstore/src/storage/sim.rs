@@ -64,8 +64,11 @@ impl SimEngine {
     pub fn open_checkpoint(dir: &Path) -> Result<Self, EngineError> {
         let path = dir.join(CHECKPOINT_FILE);
         let bytes = std::fs::read(&path).map_err(|error| io_error(&path, &error))?;
-        let image = decode(bytes.into())
-            .ok_or_else(|| EngineError { message: "not a checkpoint".into(), path: Some(path) })?;
+        let image = decode(bytes.into()).ok_or_else(|| EngineError {
+            message: "not a checkpoint".into(),
+            path: Some(path),
+            damaged_at: None,
+        })?;
         let state = State { written: image.clone(), flushed: image, ..State::default() };
         Ok(Self { state: RwLock::new(state) })
     }
@@ -80,7 +83,8 @@ impl SimEngine {
 
     /// Lets every write, flush and checkpoint from now on fail with `message`, like a full or broken disk.
     pub fn fail(&self, message: impl Into<String>) {
-        self.state.write().failure = Some(EngineError { message: message.into(), path: None });
+        self.state.write().failure =
+            Some(EngineError { message: message.into(), path: None, damaged_at: None });
     }
 
     /// How many batches a crash would take away.
@@ -161,7 +165,7 @@ impl Engine for SimEngine {
 }
 
 fn io_error(path: &Path, error: &std::io::Error) -> EngineError {
-    EngineError { message: format!("{}: {error}", path.display()), path: Some(path.into()) }
+    EngineError { message: format!("{}: {error}", path.display()), path: Some(path.into()), damaged_at: None }
 }
 
 /// Per family: the number of records, then each with the lengths of key and value before it.

@@ -1,12 +1,16 @@
 //! The data directory: whose it is, which format, and that only one process has it open.
 //!
 //! ```text
-//! DIR/HOLDFAST   identity: format version, node id, cluster id (text)
+//! DIR/HOLDFAST   identity: format version, node id, cluster id, whether the store has begun, checksum (text)
 //! DIR/LOCK       locked while a process has the directory open
 //! DIR/log/       the raft log
 //! DIR/state/     the storage engine
 //! ```
+//!
+//! The identity says that the store has *begun* before the first client is served: from then on there are entries,
+//! and and an empty log or state is data that somebody removed, not a new store.
 
+use crate::storage::STATE_DIR;
 use crate::types::{Error, NodeId, Result};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
@@ -15,10 +19,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The layout this version writes. A directory of a larger one is refused.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The last layout without the lines behind the cluster id.
+const FORMAT_WITHOUT_BEGUN: u64 = 1;
 const IDENTITY_FILE: &str = "HOLDFAST";
 const LOCK_FILE: &str = "LOCK";
-const PARTS: [&str; 2] = ["log", "state"];
+const PARTS: [&str; 2] = ["log", STATE_DIR];
 
 /// An open, locked data directory.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub(super) struct DataDir {
     path: PathBuf,
     pub(super) node_id: NodeId,
     pub(super) cluster_id: u64,
+    /// Whether there must be entries in the log or the state.
+    begun: bool,
     /// Locked for as long as anybody has this file open.
     pub(super) lock: Arc<File>,
 }
@@ -35,21 +43,25 @@ impl DataDir {
         if path.exists() && !path.is_dir() {
             return Err(refuse(path, "is not a directory; give another one".into()));
         }
-        fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}")))?;
+        fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}; {}", advice(&e))))?;
         let lock = lock(path)?;
         let identity = path.join(IDENTITY_FILE);
-        let (node_id, cluster_id) = match fs::read_to_string(&identity) {
+        let found = match fs::read_to_string(&identity) {
             Ok(text) => parse(&identity, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 refuse_foreign(path)?;
                 // Before the identity: a directory that has one has them too.
                 for part in PARTS.map(|part| path.join(part)) {
-                    fs::create_dir_all(&part).map_err(|e| refuse(&part, format!("cannot be made: {e}")))?;
+                    let made = fs::create_dir_all(&part);
+                    made.map_err(|e| refuse(&part, format!("cannot be made: {e}; {}", advice(&e))))?;
                 }
-                write_identity(path, node_id, cluster_id)?;
-                (node_id, cluster_id)
+                let new = Identity { node_id, cluster_id, begun: false };
+                write_identity(path, new)?;
+                new
             }
-            Err(error) => return Err(refuse(&identity, format!("cannot be read: {error}"))),
+            Err(error) => {
+                return Err(refuse(&identity, format!("cannot be read: {error}; {}", advice(&error))));
+            }
         };
         for part in PARTS.map(|part| path.join(part)) {
             if !part.is_dir() {
@@ -62,7 +74,27 @@ impl DataDir {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent)?;
         }
-        Ok(Self { path: path.into(), node_id, cluster_id, lock: Arc::new(lock) })
+        let Identity { node_id, cluster_id, begun } = found;
+        Ok(Self { path: path.into(), node_id, cluster_id, begun, lock: Arc::new(lock) })
+    }
+
+    /// Whether clients were served from it before: then there must be a log and a state.
+    pub(super) fn begun(&self) -> bool {
+        self.begun
+    }
+
+    /// Remembers durably that there are entries: due before the first client is served.
+    pub(super) fn mark_begun(&mut self) -> Result<()> {
+        if !self.begun {
+            let identity = Identity { node_id: self.node_id, cluster_id: self.cluster_id, begun: true };
+            write_identity(&self.path, identity)?;
+            self.begun = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -70,13 +102,35 @@ impl DataDir {
     }
 
     pub(super) fn state(&self) -> PathBuf {
-        self.path.join("state")
+        self.path.join(STATE_DIR)
     }
+}
+
+/// What the identity file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    node_id: NodeId,
+    cluster_id: u64,
+    begun: bool,
 }
 
 fn sync_directory(path: &Path) -> Result<()> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|e| refuse(path, format!("cannot be synced: {e}")))
+    synced.map_err(|e| refuse(path, format!("cannot be synced: {e}; {}", advice(&e))))
+}
+
+const PUT_IT_BACK: &str =
+    "nothing was changed: put the file back, or restore the whole data directory from a backup";
+
+/// What to do about a file system that does not do what it was asked for.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{InvalidData, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => "nothing is lost; free some space and start again",
+        PermissionDenied | ReadOnlyFilesystem => "nothing is lost; check the owner, the mode and the mount",
+        InvalidData => PUT_IT_BACK,
+        _ => "look into the system's log for errors of this disk, and start again once it works",
+    }
 }
 
 fn refuse(path: &Path, reason: String) -> Error {
@@ -101,9 +155,10 @@ fn lock(path: &Path) -> Result<File> {
 
 /// A directory with other people's files in it is never taken over.
 fn refuse_foreign(path: &Path) -> Result<()> {
-    let entries = fs::read_dir(path).map_err(|e| refuse(path, format!("cannot be listed: {e}")))?;
+    let unlisted = |e: std::io::Error| refuse(path, format!("cannot be listed: {e}; {}", advice(&e)));
+    let entries = fs::read_dir(path).map_err(unlisted)?;
     for entry in entries {
-        let entry = entry.map_err(|e| refuse(path, format!("cannot be listed: {e}")))?;
+        let entry = entry.map_err(unlisted)?;
         let name = entry.file_name();
         if name == LOCK_FILE || name == "lost+found" || name == format!("{IDENTITY_FILE}.new").as_str() {
             continue;
@@ -126,49 +181,78 @@ fn refuse_foreign(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_identity(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<()> {
-    let text = format!(
-        "holdfast data directory\nformat {FORMAT}\nnode_id {node_id:x}\ncluster_id {cluster_id:x}\n",
-        node_id = node_id.get()
-    );
+impl Identity {
+    fn text(self) -> String {
+        let text = format!(
+            "holdfast data directory\nformat {FORMAT}\nnode_id {:x}\ncluster_id {:x}\nbegun {}\n",
+            self.node_id.get(),
+            self.cluster_id,
+            u8::from(self.begun)
+        );
+        let checksum = crc32fast::hash(text.as_bytes());
+        format!("{text}checksum {checksum:08x}\n")
+    }
+}
+
+/// Replaces the identity file, whole or not at all.
+fn write_identity(path: &Path, identity: Identity) -> Result<()> {
     let target = path.join(IDENTITY_FILE);
     let temporary = path.join(format!("{IDENTITY_FILE}.new"));
     let written = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(identity.text().as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &target)?;
         File::open(path)?.sync_all()
     };
-    written().map_err(|e| refuse(&target, format!("cannot be written: {e}")))
+    written().map_err(|e| refuse(&target, format!("cannot be written: {e}; {}", advice(&e))))
 }
 
-fn parse(path: &Path, text: &str) -> Result<(NodeId, u64)> {
+fn parse(path: &Path, text: &str) -> Result<Identity> {
     let mut lines = text.lines();
     if lines.next() != Some("holdfast data directory") {
         return Err(refuse(
             path,
-            "is not a Holdfast identity file; this directory belongs to something else".into(),
+            format!(
+                "is not a Holdfast identity file: it is damaged, or this directory belongs to something else; {PUT_IT_BACK}"
+            ),
         ));
     }
     let mut field = |name: &str, radix: u32| -> Result<u64> {
         let value = lines.next().and_then(|line| line.strip_prefix(name)).map(str::trim);
         let parsed = value.and_then(|value| u64::from_str_radix(value, radix).ok());
-        parsed.ok_or_else(|| refuse(path, format!("is damaged: no valid {name:?} line where one belongs")))
+        parsed.ok_or_else(|| {
+            let what = format!("is damaged: no valid {name:?} line where one belongs; {PUT_IT_BACK}");
+            refuse(path, what)
+        })
     };
     let format = field("format ", 10)?;
     if format > FORMAT {
         let text = format!(
-            "was written by a newer version (format {format}, this one reads up to {FORMAT}); upgrade"
+            "was written by a newer version (format {format}, this one reads up to {FORMAT}); nothing was changed: \
+             start it with the newer program"
         );
         return Err(refuse(path, text));
     }
     let node_id = NodeId::new(field("node_id ", 16)?);
     let cluster_id = field("cluster_id ", 16)?;
+    let damaged = |what: &str| Err(refuse(path, format!("is damaged: {what}; {PUT_IT_BACK}")));
     if node_id.get() == 0 {
-        return Err(refuse(path, "is damaged: node_id is 0".into()));
+        return damaged("node_id is 0");
     }
-    Ok((node_id, cluster_id))
+    if format == 0 {
+        return damaged("format is 0");
+    }
+    if format == FORMAT_WITHOUT_BEGUN {
+        return Ok(Identity { node_id, cluster_id, begun: false });
+    }
+    let begun = field("begun ", 10)? != 0;
+    let identity = Identity { node_id, cluster_id, begun };
+    // One way to write it: whatever differs is damage, the checksum included.
+    if text != identity.text() {
+        return damaged("its checksum does not fit its text");
+    }
+    Ok(identity)
 }
 
 #[cfg(test)]
@@ -223,5 +307,38 @@ mod tests {
         assert!(reason(open(dir.path())).contains("damaged"));
         fs::write(&identity, "").unwrap();
         assert!(reason(open(dir.path())).contains("not a Holdfast identity"));
+    }
+
+    #[test]
+    fn the_format_before_is_read_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let identity = dir.path().join(IDENTITY_FILE);
+        fs::write(&identity, "holdfast data directory\nformat 1\nnode_id abc\ncluster_id def\n").unwrap();
+        let mut old = open(dir.path()).unwrap();
+        assert_eq!((old.node_id.get(), old.cluster_id), (0xabc, 0xdef));
+        assert!(!old.begun());
+        old.mark_begun().unwrap();
+        drop(old);
+        assert!(fs::read_to_string(&identity).unwrap().contains("format 2\n"));
+        assert!(open(dir.path()).unwrap().begun());
+    }
+
+    #[test]
+    fn every_changed_byte_of_the_identity_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).unwrap().mark_begun().unwrap();
+        let identity = dir.path().join(IDENTITY_FILE);
+        let good = fs::read(&identity).unwrap();
+        for at in 0..good.len() {
+            for bit in 0..7 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                fs::write(&identity, &bad).unwrap();
+                assert!(reason(open(dir.path())).contains("HOLDFAST"), "bit {bit} of byte {at}");
+            }
+            fs::write(&identity, &good[..at]).unwrap();
+            assert!(reason(open(dir.path())).contains("HOLDFAST"), "cut at byte {at}");
+        }
     }
 }

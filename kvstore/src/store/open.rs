@@ -18,11 +18,10 @@ use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
-use crate::types::{Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
+use crate::types::{Error, KeyspaceId, LeaseId, LogIndex, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,12 +79,12 @@ impl Store {
     /// As [`Store::open`], with the log on `files`: tests let them fail.
     pub(super) fn open_on(config: Config, files: Arc<dyn Files>) -> Result<Self> {
         config.validate()?;
-        let data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
-        let engine: Arc<dyn Engine> = Arc::new(open_engine(&data_dir)?);
+        let mut data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
+        let (engine, applied, log, node) = open_engine_and_log(&config, &data_dir, files)?;
         let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
-        let refused = |error| refuse_start(&data_dir, error);
-        let mut machine = StateMachine::load(Arc::clone(&engine), options).map_err(refused)?;
-        let (log, node) = open_raft(&config, &data_dir, files, &machine)?;
+        let machine = StateMachine::load(Arc::clone(&engine), options);
+        let mut machine = machine.map_err(|error| refuse_start(&data_dir, error))?;
+        assert_eq!(machine.applied(), applied, "nobody has written since it was read");
         let shared = Arc::new(Shared::new(data_dir.node_id));
         let jobs = Arc::new(JobQueue::default());
         let mut keyspaces = BTreeMap::new();
@@ -112,7 +111,8 @@ impl Store {
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
         });
-        lead(&mut core).map_err(refused)?;
+        lead(&mut core).map_err(|error| refuse_start(&data_dir, error))?;
+        data_dir.mark_begun()?;
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
         let lock = Arc::clone(&data_dir.lock);
@@ -269,26 +269,52 @@ fn lead(core: &mut Core) -> Result<()> {
     Err(Error::Poisoned("the only member of its group did not become the leader".into()))
 }
 
-fn open_engine(data_dir: &DataDir) -> Result<RocksEngine> {
-    RocksEngine::open(data_dir.state(), &RocksOptions::default()).map_err(|error| {
+type Applied = (LogIndex, Term);
+
+/// The storage engine and the log, once it is clear that they fit each other. To open the engine for writing is to let
+/// it remove tables that its list does not name: the log has to agree with that list before.
+fn open_engine_and_log(
+    config: &Config,
+    data_dir: &DataDir,
+    files: Arc<dyn Files>,
+) -> Result<(Arc<dyn Engine>, Applied, Log, Node)> {
+    let mut engine = open_engine(data_dir, data_dir.begun())?;
+    let applied = StateMachine::applied_in(&engine).map_err(|error| refuse_start(data_dir, error))?;
+    let (log, node) = open_raft(config, data_dir, files, applied)?;
+    if data_dir.begun() {
+        drop(engine);
+        engine = open_engine(data_dir, false)?;
+    }
+    Ok((Arc::new(engine), applied, log, node))
+}
+
+fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
+    let options = RocksOptions { must_exist: data_dir.begun(), read_only, ..RocksOptions::default() };
+    RocksEngine::open(data_dir.state(), &options).map_err(|error| {
         let path = error.path.unwrap_or_else(|| data_dir.state());
-        let reason = format!("{}; {}", error.message, what_to_do(&path, &error.message));
+        let reason = format!("{}; {}", error.message, what_to_do(&error.message));
         Error::DataDir { path, reason }
     })
 }
 
 /// What would end a running store is at the start an error about its files.
 fn refuse_start(data_dir: &DataDir, error: Error) -> Error {
-    let Error::Poisoned(what) = error else { return error };
+    let what = match error {
+        Error::Poisoned(what) => what,
+        Error::Damaged { path, offset, reason } if path.is_relative() => {
+            return Error::Damaged { path: data_dir.path().join(path), offset, reason };
+        }
+        other => return other,
+    };
     let path = data_dir.state();
-    let reason = format!("{what}; {}", what_to_do(&path, &what));
+    let reason = format!("{what}; {}", what_to_do(&what));
     Error::DataDir { path, reason }
 }
 
 /// Advice that cannot make it worse: good data is never to be thrown away for a full disk.
-fn what_to_do(path: &Path, message: &str) -> &'static str {
+fn what_to_do(message: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    if path.ends_with("LOCK") {
+    if says(&["in use by another store"]) {
         "stop the other store; one of this process lives on in its handles, readers and watch sessions"
     } else if says(&["No space left", "Disk quota"]) {
         "nothing is lost; free some space and start again"
@@ -296,6 +322,8 @@ fn what_to_do(path: &Path, message: &str) -> &'static str {
         "nothing is lost; check the owner, the mode and the mount"
     } else if says(&["newer version", "Too many open files"]) {
         "nothing is lost"
+    } else if says(&["Input/output error", "IO error"]) && !says(&["No such file"]) {
+        "nothing was changed; look for errors of this disk in the system's log, and start again once it works"
     } else {
         "nothing was changed; put the file back, or restore the whole data directory from a backup"
     }
@@ -305,10 +333,13 @@ fn open_raft(
     config: &Config,
     data_dir: &DataDir,
     files: Arc<dyn Files>,
-    machine: &StateMachine,
+    applied: Applied,
 ) -> Result<(Log, Node)> {
-    let applied = machine.applied();
-    let log_config = LogConfig { segment_bytes: config.log_segment_bytes, ..LogConfig::new(data_dir.log()) };
+    let log_config = LogConfig {
+        segment_bytes: config.log_segment_bytes,
+        must_exist: data_dir.begun(),
+        ..LogConfig::new(data_dir.log())
+    };
     let (log, recovered) = Log::open(files, log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
     if recovered.hard_state.is_none() && applied.0.get() > 0 {
@@ -319,7 +350,8 @@ fn open_raft(
     }
     if recovered.entries.is_empty() && log.last_index() < applied.0 {
         return Err(damaged(format!(
-            "the raft log ends at entry {} but the state has applied {}: parts of different times were put together",
+            "the raft log ends at entry {} but the state has applied {}: parts of different times were put together; \
+             restore the whole data directory from a backup",
             log.last_index(),
             applied.0
         )));

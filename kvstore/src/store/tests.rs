@@ -329,3 +329,81 @@ fn an_answer_needs_no_runtime() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// A copy of the store's directory in which one byte of the value "needle" has rotted in the log, opened.
+fn opened_with_rot(config: &Config) -> Result<()> {
+    let home = tempfile::tempdir().unwrap();
+    let copy = Config { data_dir: home.path().join("data"), ..config.clone() };
+    let mut rotten = 0;
+    for part in ["", "log", "state"] {
+        std::fs::create_dir_all(copy.data_dir.join(part)).unwrap();
+        for entry in std::fs::read_dir(config.data_dir.join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            // A segment that is being made ready may be gone again.
+            let Some(mut bytes) = path.is_file().then(|| std::fs::read(&path).ok()).flatten() else {
+                continue;
+            };
+            if let Some(at) = bytes.windows(6).rposition(|bytes| bytes == b"needle")
+                && part == "log"
+            {
+                bytes[at] ^= 1;
+                rotten += 1;
+            }
+            std::fs::write(copy.data_dir.join(part).join(path.file_name().unwrap()), bytes).unwrap();
+        }
+    }
+    assert_eq!(rotten, 1);
+    Store::open(copy).map(drop)
+}
+
+fn names_the_log(refused: &Error) -> bool {
+    matches!(refused, Error::Damaged { path, .. } if path.extension().is_some_and(|it| it == "segment"))
+}
+
+#[tokio::test]
+async fn a_store_that_rests_can_tell_rot_in_its_last_write_from_a_torn_one() {
+    for placement in [Placement::Thread, Placement::Caller] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { heartbeat_ms: 10, election_ms: 100, ..config(&directory, placement) };
+        let store = Store::open(config.clone()).unwrap();
+        let core = store.take_core().map(tokio::spawn);
+        let kv = default_keyspace(&store);
+        in_time(kv.put("a", "first")).await.unwrap();
+        in_time(kv.put("a", "needle")).await.unwrap();
+        // Two ticks later, but who knows when that is.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            match opened_with_rot(&config) {
+                Err(refused) => {
+                    assert!(names_the_log(&refused), "{refused}");
+                    break;
+                }
+                Ok(()) => assert!(std::time::Instant::now() < deadline, "the log is not sealed"),
+            }
+        }
+        // The next write takes the seal's place, and nothing is amiss.
+        assert_eq!(in_time(kv.put("a", "third")).await.unwrap().revision.get(), 4);
+        in_time(store.stop()).await;
+        drop((kv, store, core));
+        let store = Store::open(config).unwrap();
+        let core = store.take_core().map(tokio::spawn);
+        assert_eq!(in_time(value_of(&default_keyspace(&store), "a")).await.unwrap(), b"third");
+        in_time(store.stop()).await;
+        drop(core);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_stopped_can_tell_rot_in_its_last_write_from_a_torn_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, Placement::Thread);
+    let store = Store::open(config.clone()).unwrap();
+    let kv = default_keyspace(&store);
+    in_time(kv.put("a", "needle")).await.unwrap();
+    in_time(store.stop()).await;
+    drop((kv, store));
+    let refused = opened_with_rot(&config).unwrap_err();
+    assert!(names_the_log(&refused), "{refused}");
+    drop(Store::open(config).unwrap());
+}

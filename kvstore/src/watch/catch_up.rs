@@ -134,9 +134,9 @@ fn read_disk(run: &mut Run, current: Revision, hub: &Hub, shared: &Arc<Shared>) 
             return Some(1);
         }
         Err(error) => {
-            // The engine failed, which stops the whole store; its watchers must not wait for ever.
+            // Its watchers must not wait for ever.
             tracing::error!(%error, "a watch cannot read the past");
-            end_all(run, CancelReason::Stopped, shared);
+            end_all(run, CancelReason::of(&error), shared);
             hub.answer_progress(shared);
             return None;
         }

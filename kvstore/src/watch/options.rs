@@ -1,7 +1,7 @@
 //! What a watcher asks for, and what a session hands out.
 
 use crate::mvcc::Event;
-use crate::types::{KeyRange, Revision};
+use crate::types::{Error, KeyRange, Revision};
 use std::sync::Arc;
 
 /// What to watch, from where, and how.
@@ -86,6 +86,20 @@ pub enum CancelReason {
     },
     /// The store stops, or stopped itself.
     Stopped,
+    /// What it needed next cannot be read: the data is damaged. The store's log says where.
+    Damaged,
+}
+
+impl CancelReason {
+    /// What `error`, of reading the past, means for a watcher.
+    pub(super) fn of(error: &Error) -> Self {
+        match error {
+            Error::Compacted { floor } => Self::Compacted { floor: *floor },
+            Error::Damaged { .. } => Self::Damaged,
+            // The engine failed, which stops the whole store.
+            _ => Self::Stopped,
+        }
+    }
 }
 
 /// One thing for the reader of a session, in the order in which it must be passed on.

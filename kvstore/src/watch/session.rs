@@ -218,7 +218,7 @@ impl Session {
                 Err(Error::Compacted { floor }) => return Err(CancelReason::Compacted { floor }),
                 Err(error) => {
                     tracing::error!(%error, "a watch cannot read a previous version");
-                    return Err(CancelReason::Stopped);
+                    return Err(CancelReason::of(&error));
                 }
             }
         }

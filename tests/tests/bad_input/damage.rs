@@ -7,38 +7,37 @@
 use crate::attempt::{check_filled, refused};
 use crate::directory::stopped;
 use kvstore::command::{RangeQuery, ReadAt};
-use kvstore::store::{Config, Consistency, Store};
+use kvstore::store::{CancelReason, Config, Consistency, Delivery, Keyspace, Store, WatchOptions};
 use kvstore::{Error, KeyRange, KeyspaceId, Revision};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-const WRITES: i64 = 60;
+pub const WRITES: i64 = 60;
 
-fn config(data_dir: &Path) -> Config {
+pub fn config(data_dir: &Path) -> Config {
     Config { log_segment_bytes: 1 << 20, ..Config::new(data_dir) }
 }
 
-fn value(number: i64) -> Vec<u8> {
+pub fn value(number: i64) -> Vec<u8> {
     let mut seed = number as u64 + 1;
     std::iter::repeat_with(|| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 56) as u8
     })
-    .take(60 << 10)
+    .take(40 << 10)
     .collect()
 }
 
-fn key(number: i64) -> String {
+pub fn key(number: i64) -> String {
     format!("key/{}", number % 7)
 }
 
 /// A directory with a few segments of log; `flushed` tells whether the state holds all of it or next to nothing.
-async fn make(data_dir: &Path, flushed: bool) {
+pub async fn make(data_dir: &Path, flushed: bool) {
     let store = Store::open(config(data_dir)).expect("the store opens");
     let kv = store.keyspace(KeyspaceId::DEFAULT);
-    for number in 0..WRITES {
-        kv.put(key(number), value(number)).await.expect("a put");
-    }
+    fill(&store, 0..WRITES).await;
     if !flushed {
         // As a power failure would leave it: what is on disk while the store still runs.
         let copy = data_dir.with_extension("copy");
@@ -52,7 +51,14 @@ async fn make(data_dir: &Path, flushed: bool) {
     store.stop().await;
 }
 
-fn copy_all(from: &Path, to: &Path) {
+pub async fn fill(store: &Store, numbers: std::ops::Range<i64>) {
+    let kv = store.keyspace(KeyspaceId::DEFAULT);
+    for number in numbers {
+        kv.put(key(number), value(number)).await.expect("a put");
+    }
+}
+
+pub fn copy_all(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -65,7 +71,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -76,11 +82,94 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// `Ok(true)`: all data is there. `Ok(false)`: a read was refused. `Err`: the start was.
-async fn outcome(data_dir: &Path, about: &str) -> Result<bool, Error> {
+pub async fn outcome(data_dir: &Path, about: &str) -> Result<bool, Error> {
+    outcome_of(data_dir, WRITES, about).await
+}
+
+/// As [`outcome`], for a directory with so many writes.
+pub async fn outcome_of(data_dir: &Path, writes: i64, about: &str) -> Result<bool, Error> {
     let store = Store::open(config(data_dir))?;
     let kv = store.keyspace(KeyspaceId::DEFAULT);
+    let mut whole = read_all(&kv, writes, about).await;
+    whole &= watch_all(&kv, writes, about).await;
+    whole &= kv.hash_kv(None).inspect_err(|error| check_damaged(error, about)).is_ok();
+    if whole {
+        assert_eq!(kv.put("after", "all").await.expect("a put").revision.get(), writes + 2);
+    }
+    // Compaction reads and writes tables anew: what it cannot read it must not leave out silently.
+    let compacted = kv.compact(Revision::new(writes), true).await;
+    assert!(!whole || compacted.is_ok(), "{about}: {compacted:?}");
+    for number in writes - 7..writes {
+        let query = RangeQuery::new(KeyRange::single(key(number)));
+        match kv.range(query, Consistency::Serializable).await {
+            Ok(reply) => assert!(
+                reply.result.kvs.first().is_some_and(|kv| kv.value() == value(number)),
+                "{about}: write {number} is not there after the compaction"
+            ),
+            Err(error) => assert!(!whole, "{about}: {error}"),
+        }
+    }
+    store.stop().await;
+    Ok(whole)
+}
+
+/// Opens and stops without a flush of what is new, as a node does that is killed while nobody asks it anything.
+pub async fn rest(data_dir: &Path) -> Result<(), Error> {
+    let store = Store::open(config(data_dir))?;
+    let copy = data_dir.with_extension("copy");
+    copy_all(data_dir, &copy);
+    store.stop().await;
+    drop(store);
+    fs::remove_dir_all(data_dir).expect("the directory goes");
+    fs::rename(copy, data_dir).expect("the copy takes its place");
+    Ok(())
+}
+
+/// An answer that is no data has to be about damage, or about a store that has stopped itself for it.
+fn check_damaged(error: &Error, about: &str) {
+    match error {
+        Error::Damaged { path, reason, .. } => {
+            assert!(path.display().to_string().contains("state"), "{about}: {error}");
+            assert!(reason.contains("restore the whole data directory"), "{about}: {error}");
+        }
+        other => assert!(matches!(other, Error::Poisoned(_)), "{about}: {other}"),
+    }
+}
+
+/// Follows everything from the first revision on, as a client does that was away.
+async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
+    let session = kv.watch();
+    session.create(WatchOptions::new(KeyRange::all()).from_revision(Revision::new(1))).expect("a watch");
+    let mut number = 0;
+    while number < writes {
+        let next = tokio::time::timeout(Duration::from_secs(30), session.next()).await;
+        match next.expect("a watch goes on or ends") {
+            Delivery::Events { events, .. } => {
+                for event in events {
+                    let expected = (key(number).into_bytes(), value(number), number + 2);
+                    let found =
+                        (event.kv.key().to_vec(), event.kv.value().to_vec(), event.kv.mod_revision.get());
+                    assert!(found == expected, "{about}: event {number} is not what was written");
+                    number += 1;
+                }
+            }
+            Delivery::Canceled { reason, .. } => {
+                assert!(
+                    matches!(reason, CancelReason::Damaged | CancelReason::Stopped),
+                    "{about}: {reason:?}"
+                );
+                return false;
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Reads every write at its revision.
+async fn read_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
     let mut whole = true;
-    for number in 0..WRITES {
+    for number in 0..writes {
         let at = ReadAt::Revision(Revision::new(number + 2));
         let query = RangeQuery { at, ..RangeQuery::new(KeyRange::single(key(number))) };
         match kv.range(query, Consistency::Serializable).await {
@@ -92,16 +181,12 @@ async fn outcome(data_dir: &Path, about: &str) -> Result<bool, Error> {
                 );
             }
             Err(error) => {
-                assert!(!matches!(error, Error::FutureRevision { .. }), "{about}: write {number}: {error}");
+                check_damaged(&error, about);
                 whole = false;
             }
         }
     }
-    if whole {
-        assert_eq!(kv.put("after", "all").await.expect("a put").revision.get(), WRITES + 2);
-    }
-    store.stop().await;
-    Ok(whole)
+    whole
 }
 
 type Damage = (&'static str, fn(&Path, &[u8]));
@@ -119,11 +204,11 @@ const DAMAGES: &[Damage] = &[
     ("removed", |path, _| fs::remove_file(path).expect("a file is removed")),
 ];
 
-fn used(good: &[u8]) -> usize {
+pub fn used(good: &[u8]) -> usize {
     good.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
-fn flip(path: &Path, good: &[u8], at: usize) {
+pub fn flip(path: &Path, good: &[u8], at: usize) {
     let mut bad = good.to_vec();
     if let Some(byte) = bad.get_mut(at) {
         *byte ^= 0x40;
@@ -165,7 +250,7 @@ async fn every_file_every_damage(flushed: bool) {
 }
 
 /// An error must name the directory or a file in it, and say what to do or what was found.
-fn check_text(bad: &Path, error: &Error, about: &str) {
+pub fn check_text(bad: &Path, error: &Error, about: &str) {
     let text = error.to_string();
     let about = format!("{about}: {text}");
     assert!(matches!(error, Error::Damaged { .. } | Error::DataDir { .. }), "{about}");

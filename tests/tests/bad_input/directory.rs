@@ -71,7 +71,7 @@ async fn newer_formats_and_damaged_identities_are_refused() {
         (
             "HOLDFAST",
             "holdfast data directory\nformat 99\n",
-            vec!["HOLDFAST", "newer version", "99", "upgrade"],
+            vec!["HOLDFAST", "newer version", "99", "newer program"],
         ),
         ("HOLDFAST", "something else\n", vec!["HOLDFAST", "not a Holdfast identity"]),
         ("HOLDFAST", "holdfast data directory\nformat x\n", vec!["HOLDFAST", "damaged", "format"]),

@@ -8,4 +8,6 @@ mod damage;
 mod directory;
 mod disk;
 mod flags;
+mod rot;
+mod swap;
 mod wire;

@@ -141,7 +141,7 @@ impl Engine for Failing {
     }
     fn write(&self, batch: storage::Batch) -> std::result::Result<(), EngineError> {
         if self.fails.load(Ordering::SeqCst) {
-            return Err(EngineError { message: "on demand".into(), path: None });
+            return Err(EngineError { message: "on demand".into(), path: None, damaged_at: None });
         }
         self.engine.write(batch)
     }
@@ -193,7 +193,7 @@ fn a_state_of_a_newer_format_or_a_damaged_one_is_refused() {
             Ok(_) => panic!("{key:?} = {value:?} was accepted"),
         }
     };
-    assert!(refusal(&[0x01], &[0, 0, 0, 2]).contains("format 2"));
+    assert!(refusal(&[0x01], &[0, 0, 0, 2]).contains("newer version (format 2"));
     assert!(refusal(&[0x01], b"?").contains("format"));
     assert!(refusal(&[0x02], b"short").contains("applied index"));
     assert!(refusal(&[0x20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], b"short").contains("lease"));

@@ -28,6 +28,9 @@ enum Step {
         ahead: u64,
     },
     FailSync,
+    Seal {
+        durably: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::RunJob),
         1 => prop_oneof![4 => Just(0u64), 1 => 1u64..50].prop_map(|ahead| Step::Restart { ahead }),
         1 => prop_oneof![4 => Just(Step::House), 1 => Just(Step::FailSync)],
+        4 => prop_oneof![4 => Just(false), 1 => Just(true)].prop_map(|durably| Step::Seal { durably }),
     ]
 }
 
@@ -181,8 +185,11 @@ impl Machine {
                     self.disk.fail_next_sync();
                     Ok(())
                 }
+                Step::Seal { durably: false } => log.seal(),
+                Step::Seal { durably: true } => log.seal_durably(),
             };
-            if let (Err(_), Step::Append { .. } | Step::Restart { .. }) = (&result, step) {
+            if let (Err(_), Step::Append { .. } | Step::Restart { .. } | Step::Seal { .. }) = (&result, step)
+            {
                 let again = log.append(Some(hard_state(9, 9)), &[]);
                 prop_assert!(matches!(again, Err(Error::Poisoned(_))), "{again:?} after {result:?}");
                 break;

@@ -37,6 +37,24 @@ fn the_first_failed_sync_poisons_for_ever() {
 }
 
 #[test]
+fn a_seal_that_fails_poisons_like_every_write() {
+    for durably in [false, true] {
+        let disk = Disk::new();
+        let mut log = filled(&disk, 3);
+        if durably {
+            disk.fail_next_sync();
+        } else {
+            disk.die_after(1);
+        }
+        let failed = if durably { log.seal_durably() } else { log.seal() }.unwrap_err();
+        assert!(matches!(&failed, Error::Poisoned(why) if why.contains("sealing the raft log")), "{failed}");
+        assert_eq!(log.append(None, &[entry(4, 1, 10)]).unwrap_err(), failed);
+        disk.lose_power(|| false);
+        assert_eq!(open(&disk, SMALL, 1).unwrap().1.entries.len(), 3);
+    }
+}
+
+#[test]
 fn a_frame_whose_sync_failed_is_written_again_before_it_is_built_on() {
     let disk = Disk::new();
     let mut log = filled(&disk, 3);
@@ -113,7 +131,10 @@ fn a_torn_tail_is_zeroed() {
     let (_, recovered) = open(&disk, SMALL, 3).unwrap();
     assert!((recovered.torn_tail_bytes as usize) > 9000 && recovered.entries.is_empty());
     disk.lose_power(|| false);
-    disk.tamper(&segment(1), |bytes| assert!(bytes[end..].iter().all(|byte| *byte == 0)));
+    disk.tamper(&segment(1), |bytes| {
+        // Behind the new seal.
+        assert!(bytes[end + 32..].iter().all(|byte| *byte == 0));
+    });
     assert_eq!(open(&disk, SMALL, 3).unwrap().1.torn_tail_bytes, 0);
 }
 
@@ -229,12 +250,12 @@ fn a_missing_segment_a_foreign_file_and_a_wrong_name_are_refused() {
             disk.remove(&path).unwrap();
         }
         let header = SegmentHeader { log_id: LogId(5), sequence: Sequence(9) };
-        disk.create(&segment(9)).unwrap().write_at(0, &header.encode()).unwrap();
+        disk.create(&segment(9)).unwrap().write_at(0, &header.encode(8 << 10)).unwrap();
     });
     assert!(all_but_prepared.to_string().contains("no frame is left"), "{all_but_prepared}");
     let other_log = refused(&|disk| {
         let header = SegmentHeader { log_id: LogId(5), sequence: Sequence(2) };
-        disk.tamper(&segment(2), |bytes| bytes[..4096].copy_from_slice(&header.encode()[..4096]));
+        disk.tamper(&segment(2), |bytes| bytes[..4096].copy_from_slice(&header.encode(SMALL)[..4096]));
     });
     assert!(other_log.to_string().contains("belongs to another raft log"), "{other_log}");
     let short = refused(&|disk| disk.tamper(&segment(2), |bytes| bytes.truncate(100)));
@@ -247,12 +268,12 @@ fn a_newer_format_is_refused_as_such() {
     drop(filled(&disk, 3));
     disk.kill();
     disk.tamper(&segment(1), |bytes| {
-        bytes[8] = 2;
+        bytes[8] = 3;
         let crc = crc32fast::hash(&bytes[..32]);
         bytes[32..36].copy_from_slice(&crc.to_le_bytes());
     });
     let refused = open(&disk, SMALL, 1).unwrap_err();
-    assert!(refused.to_string().contains("written by a newer version (log format 2"), "{refused}");
+    assert!(refused.to_string().contains("written by a newer version (log format 3"), "{refused}");
 }
 
 #[test]

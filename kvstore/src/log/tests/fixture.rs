@@ -26,6 +26,7 @@ fn write() -> Arc<Disk> {
         keep_house(&mut log).unwrap();
     }
     log.append(Some(hard_state(4, 26)), &[entry(26, 4, 0), entry(27, 4, 1), entry(28, 4, 2)]).unwrap();
+    log.seal().unwrap();
     disk.kill();
     disk
 }

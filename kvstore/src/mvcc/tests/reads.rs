@@ -267,7 +267,8 @@ fn a_missing_or_damaged_record_is_an_error_not_a_panic() {
         let key = keys::revision_key(KeyspaceId::DEFAULT, version(3, 0));
         keyspace.engine.tamper(Family::Revisions, &key, value);
         let result = keyspace.reader().range(&RangeQuery::new(KeyRange::all()));
-        matches!(result, Err(Error::Poisoned(text)) if text.contains("revision 3"))
+        matches!(result, Err(Error::Damaged { reason, .. })
+                 if reason.contains("revision 3") && reason.contains("restore"))
     };
     assert!(is_fatal(None));
     assert!(is_fatal(Some(bytes::Bytes::from_static(b"\x09rubbish"))));

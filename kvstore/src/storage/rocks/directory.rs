@@ -15,11 +15,14 @@ const FORMAT_VERSION: u32 = 1;
 const FORMAT_DRAFT: &str = "FORMAT.new";
 
 /// Makes sure that `dir` exists and is ours to open. Changes nothing in a directory that is not.
-pub(super) fn prepare(dir: &Path) -> Result<(), EngineError> {
+pub(super) fn prepare(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
     fs::create_dir_all(dir).map_err(|error| io_error(dir, "cannot make the directory", &error))?;
     let file = dir.join(FORMAT_FILE);
     match fs::read(&file) {
         Ok(text) => check_format(&file, &text)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && must_exist => {
+            return Err(missing(file));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(foreign) = names(dir)?.into_iter().find(|name| name != FORMAT_DRAFT) {
                 let reason = format!(
@@ -27,7 +30,7 @@ pub(super) fn prepare(dir: &Path) -> Result<(), EngineError> {
                     dir.display(),
                     foreign.display()
                 );
-                return Err(EngineError { message: reason, path: Some(dir.into()) });
+                return Err(EngineError { message: reason, path: Some(dir.into()), damaged_at: None });
             }
             sign(dir)?;
             if let Some(parent) = dir.parent() {
@@ -36,7 +39,12 @@ pub(super) fn prepare(dir: &Path) -> Result<(), EngineError> {
         }
         Err(error) => return Err(io_error(&file, "cannot read", &error)),
     }
-    check_not_gutted(dir)
+    check_not_gutted(dir, must_exist)
+}
+
+fn missing(file: PathBuf) -> EngineError {
+    let message = format!("{}: the file is missing, although this directory was used before", file.display());
+    EngineError { message, path: Some(file), damaged_at: None }
 }
 
 /// Writes the `FORMAT` file, whole or not at all.
@@ -54,7 +62,11 @@ pub(super) fn sign(dir: &Path) -> Result<(), EngineError> {
 
 fn check_format(file: &Path, text: &[u8]) -> Result<(), EngineError> {
     let refuse = |reason: String| {
-        Err(EngineError { message: format!("{}: {reason}", file.display()), path: Some(file.into()) })
+        Err(EngineError {
+            message: format!("{}: {reason}", file.display()),
+            path: Some(file.into()),
+            damaged_at: None,
+        })
     };
     let version = std::str::from_utf8(text)
         .ok()
@@ -69,15 +81,15 @@ fn check_format(file: &Path, text: &[u8]) -> Result<(), EngineError> {
 }
 
 /// RocksDB takes a directory without its `CURRENT` file for a new one and deletes the tables in it.
-fn check_not_gutted(dir: &Path) -> Result<(), EngineError> {
+fn check_not_gutted(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
     let names = names(dir)?;
     let is_table = |name: &PathBuf| name.extension() == Some(OsStr::new("sst"));
-    if names.iter().any(|name| name == "CURRENT") || !names.iter().any(is_table) {
-        return Ok(());
+    let is_new = !must_exist && !names.iter().any(is_table);
+    if is_new || names.iter().any(|name| name == "CURRENT") {
+        Ok(())
+    } else {
+        Err(missing(dir.join("CURRENT")))
     }
-    let path = dir.join("CURRENT");
-    let message = format!("{}: damaged: the file is missing, but there are tables", path.display());
-    Err(EngineError { message, path: Some(path) })
 }
 
 /// The names in `dir`, in order.
@@ -96,7 +108,11 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), EngineError> {
 }
 
 fn io_error(path: &Path, what: &str, error: &io::Error) -> EngineError {
-    EngineError { message: format!("{}: {what}: {error}", path.display()), path: Some(path.into()) }
+    EngineError {
+        message: format!("{}: {what}: {error}", path.display()),
+        path: Some(path.into()),
+        damaged_at: None,
+    }
 }
 
 /// RocksDB's error with the file that its text names, if it lies in `dir`.
@@ -104,14 +120,25 @@ pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
     let text = error.into_string();
     let path = named_file(dir, &text);
     let is_lock = path.as_ref().is_some_and(|path| path.file_name() == Some(OsStr::new("LOCK")));
-    let message = if is_lock {
+    // Other failures of the same file (no space, no permission) are about the disk.
+    let is_held =
+        ["lock hold by current process", "temporarily unavailable"].iter().any(|it| text.contains(it));
+    let message = if is_lock && is_held {
         format!("{}: in use by another store: {text}", dir.display())
     } else if path.is_some() {
         text
     } else {
         format!("{}: {text}", dir.display())
     };
-    EngineError { message, path }
+    let damaged_at = message.contains("Corruption: ").then(|| named_offset(&message).unwrap_or(0));
+    EngineError { message, path: path.or_else(|| Some(dir.into())), damaged_at }
+}
+
+/// Where in the file, if the text says so.
+fn named_offset(text: &str) -> Option<u64> {
+    let digits = text.split(" offset ").nth(1)?;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
 }
 
 pub(super) fn named_file(dir: &Path, text: &str) -> Option<PathBuf> {

@@ -70,11 +70,14 @@ impl RocksEngine {
     /// When the directory is not ours, of a newer format, in use, damaged or cannot be written.
     pub fn open(dir: impl Into<PathBuf>, options: &RocksOptions) -> Result<Self, EngineError> {
         let dir = dir.into();
-        directory::prepare(&dir)?;
+        directory::prepare(&dir, options.must_exist)?;
         let families = options.families();
         let families = Family::ALL.map(|family| (name(family), families.of(family)));
-        let db = DB::open_cf_with_opts(&options.database(), &dir, families)
-            .map_err(|error| directory::explain(&dir, error))?;
+        let opened = match options.read_only {
+            true => DB::open_cf_with_opts_for_read_only(&options.database(), &dir, families, false),
+            false => DB::open_cf_with_opts(&options.database(), &dir, families),
+        };
+        let db = opened.map_err(|error| directory::explain(&dir, error))?;
         Ok(Self { db, dir })
     }
 

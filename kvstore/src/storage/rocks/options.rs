@@ -18,6 +18,10 @@ pub struct RocksOptions {
     /// Most bytes per second that flushes and compactions write, so that the raft log's syncs on the same
     /// disk do not wait behind a burst. Must be above what clients can write for long, or writes will stall.
     pub background_bytes_per_s_max: u64,
+    /// Whether the directory was used before: then an empty one is refused, not made anew.
+    pub must_exist: bool,
+    /// Only to look: nothing of the data is changed.
+    pub read_only: bool,
 }
 
 impl Default for RocksOptions {
@@ -28,6 +32,8 @@ impl Default for RocksOptions {
             background_jobs_max: 2,
             open_files_max: 512,
             background_bytes_per_s_max: 128 << 20,
+            must_exist: false,
+            read_only: false,
         }
     }
 }
@@ -79,8 +85,8 @@ impl RocksOptions {
     /// What holds for the whole database.
     pub(super) fn database(&self) -> Options {
         let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
+        options.create_if_missing(!self.must_exist);
+        options.create_missing_column_families(!self.must_exist);
         // Without a log this is what makes a crash consistent over the families.
         options.set_atomic_flush(true);
         options.set_paranoid_checks(true);

@@ -96,7 +96,7 @@ fn a_lost_current_file_does_not_cost_the_tables() {
     drop(engine);
     fs::remove_file(home.path().join("CURRENT")).unwrap();
     let error = open(home.path()).unwrap_err();
-    assert!(error.message.contains("damaged"), "{error}");
+    assert!(error.message.contains("the file is missing"), "{error}");
     assert_eq!(error.path, Some(home.path().join("CURRENT")));
     assert!(!files(home.path(), "sst").is_empty());
 }
@@ -107,6 +107,17 @@ fn a_second_opening_is_refused() {
     let _engine = open(home.path()).unwrap();
     let error = open(home.path()).unwrap_err();
     assert!(error.message.contains("in use by another store"), "{error}");
+    assert_eq!(error.path, Some(home.path().join("LOCK")));
+}
+
+#[test]
+fn a_lock_that_cannot_be_taken_for_another_reason_is_no_second_opening() {
+    let home = tempdir().unwrap();
+    drop(open(home.path()).unwrap());
+    fs::remove_file(home.path().join("LOCK")).unwrap();
+    fs::create_dir(home.path().join("LOCK")).unwrap();
+    let error = open(home.path()).unwrap_err();
+    assert!(!error.message.contains("in use"), "{error}");
     assert_eq!(error.path, Some(home.path().join("LOCK")));
 }
 

@@ -306,7 +306,9 @@ fn a_failing_engine_ends_those_who_need_it() {
             _: Visitor<'_>,
         ) -> Result<(), EngineError> {
             match family {
-                Family::Revisions => Err(EngineError { message: "broken".into(), path: None }),
+                Family::Revisions => {
+                    Err(EngineError { message: "broken".into(), path: None, damaged_at: None })
+                }
                 _ => Ok(()),
             }
         }

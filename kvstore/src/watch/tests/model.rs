@@ -169,7 +169,7 @@ impl Peer {
                         assert!(floor.get() <= model.floor && floor.get() > reached);
                         assert!(floor.get() > watch.from || watch.options.previous, "it needs nothing below");
                     }
-                    CancelReason::Stopped => panic!("nobody stopped it"),
+                    CancelReason::Stopped | CancelReason::Damaged => panic!("nobody stopped or damaged it"),
                 }
             }
         }

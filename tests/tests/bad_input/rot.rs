@@ -1,0 +1,218 @@
+//! Rot: many flips and cuts at random places of every file, and all lengths that end where a frame of the log does.
+//!
+//! `HOLDFAST_ROTS` asks for more, `HOLDFAST_SEED` repeats them.
+
+use crate::attempt::{check_filled, get};
+use crate::damage::{check_text, copy_all, files, flip, make, outcome, used};
+use crate::directory::stopped;
+use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
+use holdfast_tests::wire::etcdserverpb::maintenance_client::MaintenanceClient;
+use holdfast_tests::wire::etcdserverpb::watch_client::WatchClient;
+use holdfast_tests::wire::etcdserverpb::watch_request::RequestUnion;
+use holdfast_tests::wire::etcdserverpb::{HashKvRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tonic::{Code, Status};
+
+/// For each of the two directories.
+const ROTS: u64 = 16;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+fn random(state: &mut u64, below: usize) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 16) as usize % below.max(1)
+}
+
+/// Damages the file at a place drawn at random; says how.
+fn damage(path: &Path, good: &[u8], state: &mut u64) -> String {
+    // Most of a file may be zeros that nobody has used yet.
+    let places = if random(state, 4) == 0 { good.len() } else { used(good) };
+    let at = random(state, places);
+    let mut bad = good.to_vec();
+    let what = match random(state, 5) {
+        0 => {
+            flip(path, good, at);
+            return format!("bit 6 of byte {at} of {places}");
+        }
+        1 => {
+            bad.truncate(at);
+            format!("cut at byte {at} of {places}")
+        }
+        2 => {
+            bad.truncate(at / 4096 * 4096);
+            format!("cut at byte {} of {places}, where a page ends", at / 4096 * 4096)
+        }
+        3 => {
+            let end = (at / 512 * 512 + 512).min(bad.len());
+            bad[at / 512 * 512..end].fill(0);
+            format!("zeros in the sector of byte {at} of {places}")
+        }
+        _ => {
+            let end = (at + 1 + random(state, 64)).min(bad.len());
+            for byte in &mut bad[at.min(end)..end] {
+                *byte = random(state, 256) as u8;
+            }
+            format!("noise in bytes {at}..{end} of {places}")
+        }
+    };
+    fs::write(path, bad).expect("a file is written");
+    what
+}
+
+async fn rots(flushed: bool) {
+    let count = variable("HOLDFAST_ROTS").unwrap_or(ROTS);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let seed = variable("HOLDFAST_SEED").unwrap_or(now.subsec_nanos().into());
+    println!("HOLDFAST_ROTS={count} HOLDFAST_SEED={seed}");
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let good = directory.path().join("good");
+    make(&good, flushed).await;
+    let all = files(&good);
+    for number in 0..count as usize {
+        let file = &all[number % all.len()];
+        let name = file.strip_prefix(&good).expect("it lies there").to_path_buf();
+        let bad = directory.path().join("bad");
+        copy_all(&good, &bad);
+        let bytes = fs::read(file).expect("the good file");
+        let what = damage(&bad.join(&name), &bytes, &mut state);
+        let about = format!("{}: {what}", name.display());
+        let told = outcome(&bad, &about).await;
+        println!("{about}: {told:?}");
+        if let Err(error) = told {
+            check_text(&bad, &error, &about);
+            fs::write(bad.join(&name), &bytes).expect("the good file is put back");
+            assert_eq!(outcome(&bad, &about).await, Ok(true), "{about}, with the good file back");
+        }
+        fs::remove_dir_all(&bad).expect("the directory goes");
+    }
+}
+
+#[tokio::test]
+async fn rot_in_a_store_that_stopped_is_noticed_or_harmless() {
+    rots(true).await;
+}
+
+#[tokio::test]
+async fn rot_in_a_store_that_crashed_is_noticed_or_harmless() {
+    rots(false).await;
+}
+
+/// The log of a store that rests, cut wherever a page ends, and in each sector of the last entries flipped: the state has
+/// none of it.
+#[tokio::test]
+async fn the_last_entries_of_a_log_at_rest_are_not_taken_for_a_torn_write() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let good = directory.path().join("good");
+    make(&good, false).await;
+    // The copy was taken right after the last write; a start and an end in the middle of nothing bring it to rest.
+    assert_eq!(crate::damage::rest(&good).await, Ok(()));
+    let segments = files(&good.join("log"));
+    let last = segments.iter().rfind(|path| used(&fs::read(path).expect("a segment")) > 4096);
+    let last = last.expect("a segment with frames");
+    let name = last.strip_prefix(&good).expect("it lies there");
+    let bytes = fs::read(last).expect("the segment");
+    let end = used(&bytes);
+    let cuts =
+        (1..=4).map(|pages| end.next_multiple_of(4096).saturating_sub(pages * 8192)).map(|at| (at, true));
+    let flips = (1..=12).map(|sectors| end - 64 - sectors * 3000).map(|at| (at, false));
+    for (at, is_cut) in cuts.chain(flips) {
+        let bad = directory.path().join("bad");
+        copy_all(&good, &bad);
+        if is_cut {
+            fs::write(bad.join(name), &bytes[..at]).expect("a file is written");
+        } else {
+            flip(&bad.join(name), &bytes, at);
+        }
+        let error = outcome(&bad, "the last frame").await.expect_err("damage");
+        check_text(&bad, &error, "the last frame");
+        assert!(error.to_string().contains(&*name.to_string_lossy()), "{error}");
+        fs::remove_dir_all(&bad).expect("the directory goes");
+    }
+    assert_eq!(outcome(&good, "undamaged").await, Ok(true));
+}
+
+fn check_data_loss(status: &Status) {
+    assert_eq!(status.code(), Code::DataLoss, "{status}");
+    assert!(status.message().contains("damaged"), "{status}");
+}
+
+/// A client that reads what has rotted is told so, and the operator is told where; all else is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn rot_in_a_table_is_data_loss_to_clients_and_named_to_the_operator() {
+    let mut node = stopped().await;
+    let state = node.data_dir().join("state");
+    let is_table = |path: &&std::path::PathBuf| path.extension().is_some_and(|extension| extension == "sst");
+    // The largest table has the values.
+    let table = files(&state)
+        .iter()
+        .filter(is_table)
+        .max_by_key(|path| fs::metadata(path).expect("a file").len())
+        .cloned();
+    let table = table.expect("a table");
+    let good = fs::read(&table).expect("the table");
+    flip(&table, &good, 100);
+    let name = table.file_name().expect("a name").to_string_lossy().into_owned();
+    node.start();
+    let channel = node.channel();
+    let mut kv = KvClient::new(channel.clone());
+    let key = |number: u32| RangeRequest { key: format!("key/{number}").into(), ..Default::default() };
+    let mut refused = 0;
+    for number in 0..20 {
+        match kv.range(key(number)).await {
+            Ok(answer) => {
+                let value = answer.into_inner().kvs[0].value.to_vec();
+                assert_eq!(value, vec![number as u8; 500], "key {number}");
+            }
+            Err(status) => {
+                check_data_loss(&status);
+                assert!(status.message().contains(&name) && status.message().contains("restore"), "{status}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "the table is not read at all");
+    let mut maintenance = MaintenanceClient::new(channel.clone());
+    check_data_loss(&maintenance.hash_kv(HashKvRequest { revision: 0 }).await.expect_err("no hash"));
+    check_data_loss(&watch_from_the_first(&node).await);
+    crate::attempt::put(&channel, "new", b"new").await.expect("writes go on");
+    assert_eq!(get(&channel, "new").await.as_deref(), Some(&b"new"[..]));
+    assert!(node.log().contains(&name), "the operator is not told");
+    node.kill();
+    fs::write(&table, &good).expect("the good table");
+    node.start();
+    check_filled(&node).await;
+}
+
+/// How a watch of everything from the first revision ends.
+async fn watch_from_the_first(node: &holdfast_tests::Node) -> Status {
+    let create = WatchCreateRequest {
+        key: b"\0".to_vec().into(),
+        range_end: b"\0".to_vec().into(),
+        start_revision: 1,
+        ..Default::default()
+    };
+    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    // The stream of requests stays open: its end would be the watch's.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(request).await.expect("room for one");
+    let mut client = WatchClient::new(node.channel());
+    let requests = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut answers = client.watch(requests).await.expect("a watch").into_inner();
+    loop {
+        match tokio::time::timeout(Duration::from_secs(30), answers.message()).await.expect("an end in time")
+        {
+            Ok(Some(answer)) => assert!(answer.events.len() < 20, "rotten events"),
+            Ok(None) => panic!("the watch ended without a reason"),
+            Err(status) => return status,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The real server on a disk that fails: each system call that it makes on its files, at each step of its life.
+//!
+//! A small library under the server lets chosen calls fail (`faulty_disk.c`). Whatever fails: the server refuses to start or
+//! ends by itself, with an error that names the file and says what to do; or it goes on because nothing is at stake. A
+//! write that began after a failure of the log is never acknowledged. And once the disk works again, the next start has
+//! everything that was acknowledged, at its revision, without a gap.
+//!
+//! `HOLDFAST_FAULTS` asks for the longer lists, and for so many more faults at random places; `HOLDFAST_SEED` repeats them.
+
+mod library;
+mod load;
+mod mounted;
+mod server;
+mod space;
+
+use library::{EIO, ENOSPC, Fault, SHORT, library};
+use load::{Acknowledged, Load, check_present, finished};
+use server::{End, Place};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Enough to fill two segments of the log, so that one is taken into use and one made ready, and for a flush or two of
+/// the state.
+const MANY: u64 = 240;
+/// Enough for syncs of the log.
+const FEW: u64 = 40;
+
+/// What a fault met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// No such call came.
+    NotMet,
+    /// The start was refused.
+    Refused,
+    /// The server ended by itself.
+    Ended,
+    /// It went on.
+    WentOn,
+}
+
+/// A stopped server's directory with some data; how many keys are in it.
+async fn used_place() -> (Place, u64) {
+    let place = Place::new();
+    let server = place.start(&[]).unwrap_or_else(|end| panic!("{}", end.text));
+    let load = Load::start(&place.channel(), 0, FEW, &place.note());
+    let acknowledged = finished(load).await;
+    assert_eq!(acknowledged.revisions.len() as u64, FEW);
+    // As after a crash: there is something to replay.
+    server.kill();
+    let server = place.start(&[]).unwrap_or_else(|end| panic!("{}", end.text));
+    assert!(server.stop().status.success());
+    let server = place.start(&[]).unwrap_or_else(|end| panic!("{}", end.text));
+    server.kill();
+    (place, FEW)
+}
+
+/// Lets `fault` happen to a server in `place`, which holds `before` keys, under `writes` writes and then a clean stop.
+async fn strike(place: &Place, before: u64, writes: u64, fault: Fault) -> Outcome {
+    let about = format!("{fault:?}, {before} keys before");
+    let library = library().expect("the caller has asked");
+    let (mut acknowledged, mut by_itself) = (Acknowledged::default(), true);
+    let started = place.start(&fault.environment(library, &place.note()));
+    let refused = started.is_err();
+    let end = match started {
+        Err(end) => end,
+        Ok(mut server) => {
+            let load = Load::start(&place.channel(), before, writes, &place.note());
+            let end = loop {
+                if let Some(end) = server.ended() {
+                    break Some(end);
+                }
+                if load.is_done() {
+                    break None;
+                }
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            };
+            acknowledged = load.end().await;
+            by_itself = end.is_some();
+            end.unwrap_or_else(|| server.stop())
+        }
+    };
+    let note = fs::read_to_string(place.note()).unwrap_or_default();
+    if end.status.success() {
+        assert!(!by_itself, "{about}: ended with success: {}", end.text);
+    } else {
+        assert!(!note.is_empty(), "{about}: failed without a fault: {}", end.text);
+        end.check_told(&place.data_dir(), &about);
+    }
+    check_log_failure(&note, &acknowledged, &end, fault, &about);
+    check_next_start(place, &acknowledged, before, &about).await;
+    match (note.is_empty(), refused, end.status.success()) {
+        (true, ..) => Outcome::NotMet,
+        (_, true, _) => Outcome::Refused,
+        (_, _, false) => Outcome::Ended,
+        (_, _, true) => Outcome::WentOn,
+    }
+}
+
+/// The first failed write or sync of the log ends the server, and nothing is acknowledged after it.
+fn check_log_failure(note: &str, acknowledged: &Acknowledged, end: &End, fault: Fault, about: &str) {
+    let of_a_segment = note.lines().any(|line| line.ends_with(".segment"));
+    let is_write = matches!(fault.call, "pwrite" | "fdatasync" | "fsync");
+    if of_a_segment && is_write && fault.error != SHORT {
+        assert!(!end.status.success(), "{about}: the log failed and the server went on: {}", end.text);
+        assert!(
+            acknowledged.after_failure.is_empty(),
+            "{about}: acknowledged after the log had failed: {:?}",
+            acknowledged.after_failure
+        );
+    }
+    let is_sync = matches!(fault.call, "fdatasync" | "fsync");
+    if !note.is_empty() && is_sync && fault.error == EIO {
+        assert!(!end.status.success(), "{about}: a failed sync and no word about it: {}", end.text);
+    }
+}
+
+async fn check_next_start(place: &Place, acknowledged: &Acknowledged, before: u64, about: &str) {
+    let server = place.start(&[]).unwrap_or_else(|end| panic!("{about}: the next start: {}", end.text));
+    let keys = check_present(&place.channel(), acknowledged, about).await;
+    assert!(keys >= before + acknowledged.revisions.len() as u64, "{about}: {keys} keys");
+    let end = server.stop();
+    assert!(end.status.success(), "{about}: the next stop: {}", end.text);
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_all(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
+/// Faults in a new directory, and what each must lead to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_under_writes_ends_the_server_and_loses_nothing() {
+    if library().is_none() {
+        return;
+    }
+    let quick = [
+        // Frames of the log: a sync and a write.
+        (Fault::once("fdatasync", ".segment", 9, EIO), FEW, Outcome::Ended),
+        (Fault::once("pwrite", ".segment", 11, ENOSPC), FEW, Outcome::Ended),
+        // A segment being made ready: no space is no reason to end, everything else is.
+        (Fault::once("fdatasync", ".preparing", 1, EIO), FEW, Outcome::Ended),
+        // The state: a flush at work, and one at the end, for which space may be wanting.
+        (Fault::once("write", ".sst", 0, EIO), MANY, Outcome::Ended),
+        (Fault::once("create", ".sst", 0, ENOSPC), FEW, Outcome::WentOn),
+        (Fault::once("fdatasync", ".sst", 0, EIO), FEW, Outcome::Ended),
+    ];
+    let more = [
+        (Fault::once("fdatasync", ".segment", 14, EIO).for_ever(), FEW, Outcome::Ended),
+        (Fault::once("pwrite", ".segment", 14, EIO), FEW, Outcome::Ended),
+        (Fault::once("pwrite", ".segment", 5, SHORT).for_ever(), FEW, Outcome::WentOn),
+        (Fault::once("pwrite", ".preparing", 40, ENOSPC), MANY, Outcome::WentOn),
+        (Fault::once("fdatasync", ".sst", 0, EIO), MANY, Outcome::Ended),
+        (Fault::once("write", "/state/MANIFEST", 14, EIO), MANY, Outcome::Ended),
+    ];
+    let mut wrong = Vec::new();
+    for (fault, writes, expected) in
+        quick.into_iter().chain(if is_thorough() { more.to_vec() } else { vec![] })
+    {
+        let place = Place::new();
+        let outcome = strike(&place, 0, writes, fault).await;
+        println!("{outcome:?}: {fault:?}");
+        if outcome != expected {
+            wrong.push(format!("{outcome:?} instead of {expected:?}: {fault:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fails_at_the_start_is_named_and_loses_nothing() {
+    if library().is_none() {
+        return;
+    }
+    let quick = [Fault::once("rename", "HOLDFAST", 0, EIO), Fault::once("fdatasync", ".preparing", 0, EIO)];
+    let more = [
+        Fault::once("fsync", "HOLDFAST", 0, EIO),
+        Fault::once("create", "FORMAT.new", 0, ENOSPC),
+        Fault::once("mkdir", "/log", 0, ENOSPC),
+    ];
+    let mut wrong = Vec::new();
+    for fault in quick.into_iter().chain(if is_thorough() { more.to_vec() } else { vec![] }) {
+        let outcome = strike(&Place::new(), 0, 0, fault).await;
+        if outcome != Outcome::Refused {
+            wrong.push(format!("{outcome:?}: {fault:?}, in a new directory"));
+        }
+    }
+    let (used, before) = used_place().await;
+    let quick = [
+        Fault::once("pread", ".segment", 0, EIO),
+        Fault::once("fdatasync", ".segment", 0, EIO),
+        Fault::once("pread", ".sst", 0, EIO).for_ever(),
+    ];
+    let more = [
+        Fault::once("pread", ".segment", 2, EIO),
+        Fault::once("open", ".segment", 0, EIO),
+        Fault::once("read", "HOLDFAST", 0, EIO),
+        Fault::once("open", "/state/CURRENT", 0, EIO),
+        Fault::once("open", "/state/MANIFEST", 0, EIO),
+        Fault::once("open", ".sst", 0, EIO).for_ever(),
+    ];
+    for fault in quick.into_iter().chain(if is_thorough() { more.to_vec() } else { vec![] }) {
+        let place = Place::new();
+        copy_all(&used.data_dir(), &place.data_dir());
+        let outcome = strike(&place, before, 0, fault).await;
+        if outcome != Outcome::Refused {
+            wrong.push(format!("{outcome:?}: {fault:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Any call, any place, any moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_call_fails_nothing_acknowledged_is_lost() {
+    if library().is_none() {
+        return;
+    }
+    let count = variable("HOLDFAST_FAULTS").unwrap_or(2);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let seed = variable("HOLDFAST_SEED").unwrap_or(now.subsec_nanos().into());
+    println!("HOLDFAST_FAULTS={count} HOLDFAST_SEED={seed}");
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let (used, before) = used_place().await;
+    let mut met = 0;
+    for _ in 0..count {
+        let fault = random_fault(&mut random);
+        let (place, is_used) = (Place::new(), pick(&mut random, &[true, false]));
+        if is_used {
+            copy_all(&used.data_dir(), &place.data_dir());
+        }
+        let writes = pick(&mut random, &[FEW, FEW, MANY]);
+        let outcome = strike(&place, if is_used { before } else { 0 }, writes, fault).await;
+        println!("{outcome:?}: {fault:?}, {writes} writes, used: {is_used}");
+        met += u64::from(outcome != Outcome::NotMet);
+    }
+    println!("{met} of {count} faults were met");
+    assert!(count < 20 || met > count / 4, "{met} of {count} faults were met");
+}
+
+/// The quick lists have one of each kind.
+fn is_thorough() -> bool {
+    variable("HOLDFAST_FAULTS").is_some()
+}
+
+/// The calls that a server makes, and the files that it makes them on.
+const CALLS: &[(&str, &[&str])] = &[
+    ("fdatasync", &[".segment", ".segment", ".preparing", ".sst", "MANIFEST", "/data/"]),
+    ("fsync", &["HOLDFAST", "FORMAT", "/log", "/state", "/data"]),
+    ("pwrite", &[".segment", ".segment", ".preparing", "/data/"]),
+    ("write", &[".sst", "MANIFEST", "HOLDFAST", "/state", "/data/"]),
+    ("pread", &[".segment", ".sst", "/data/"]),
+    ("read", &["HOLDFAST", "FORMAT", "/data/"]),
+    ("open", &["/log", ".segment", "/state", ".sst", "CURRENT", "MANIFEST", "HOLDFAST", "LOCK"]),
+    ("create", &[".preparing", ".sst", "MANIFEST", "HOLDFAST", "LOCK", "/state"]),
+    ("rename", &[".preparing", "HOLDFAST", "FORMAT", "/state"]),
+    ("unlink", &[".sst", "/state", "/data/"]),
+    ("mkdir", &["/log", "/state"]),
+    ("ftruncate", &["/state"]),
+    ("fallocate", &["/state"]),
+    ("sync_file_range", &["/state"]),
+];
+
+fn random_fault(random: &mut u64) -> Fault {
+    let (call, places) = pick(random, CALLS);
+    let moves = matches!(call, "read" | "write" | "pread" | "pwrite");
+    let errors: &[i32] = if moves { &[EIO, ENOSPC, SHORT] } else { &[EIO, ENOSPC] };
+    // Of names there are only a few changes, of the rest there are many.
+    let is_frequent = matches!(call, "write" | "pwrite" | "fdatasync" | "pread" | "open");
+    let after: &[u32] = if is_frequent { &[0, 1, 2, 4, 7, 11, 18, 30, 70] } else { &[0, 0, 1, 2, 3] };
+    Fault {
+        call,
+        place: pick(random, places),
+        after: pick(random, after),
+        times: pick(random, &[1, 1, 3, 0]),
+        error: pick(random, errors),
+    }
+}
+
+fn pick<T: Copy>(random: &mut u64, from: &[T]) -> T {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    from[(*random >> 16) as usize % from.len()]
+}
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}

@@ -1,0 +1,100 @@
+//! Small file systems of their own. Needs root: skipped, loudly, where mounting is not permitted.
+
+use rustix::fs::statvfs;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Which file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// In memory.
+    Tmpfs,
+    /// In a file, through a loop device.
+    Ext4,
+}
+
+/// A file system of its own, until it is dropped.
+pub struct Mounted {
+    at: PathBuf,
+}
+
+impl Mounted {
+    /// Mounts one of so many MiB at `at`; the file of a loop device lies beside it.
+    pub fn new(kind: Kind, at: &Path, mib: u32) -> Option<Mounted> {
+        fs::create_dir_all(at).expect("a directory");
+        let mut command = Command::new("mount");
+        match kind {
+            Kind::Tmpfs => {
+                command.args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "tmpfs"]);
+            }
+            Kind::Ext4 => {
+                let image = at.with_extension("image");
+                let file = fs::File::create(&image).expect("a file");
+                file.set_len(u64::from(mib) << 20).expect("a length");
+                let mut mkfs = Command::new("mkfs.ext4");
+                if !permitted(mkfs.args(["-q", "-F", "-m", "0"]).arg(&image)) {
+                    return None;
+                }
+                command.args(["-o", "loop"]).arg(&image);
+            }
+        }
+        if !permitted(command.arg(at)) {
+            return None;
+        }
+        let mounted = Mounted { at: at.to_path_buf() };
+        fs::create_dir_all(mounted.filler_dir()).expect("a directory");
+        Some(mounted)
+    }
+
+    /// A name that a data directory may hold: the file system's own.
+    fn filler_dir(&self) -> PathBuf {
+        self.at.join("lost+found")
+    }
+
+    pub fn free_bytes(&self) -> u64 {
+        let space = statvfs(&self.at).expect("the file system");
+        space.f_bavail * space.f_frsize
+    }
+
+    /// Takes all room but so many KiB.
+    pub fn leave_kib(&self, kib: u64) {
+        let path = self.filler_dir().join("filler");
+        let mut file = fs::File::options().create(true).append(true).open(path).expect("a file");
+        let block = vec![1; 1 << 18];
+        loop {
+            let left = self.free_bytes().saturating_sub(kib << 10);
+            let size = left.min(block.len() as u64) as usize;
+            // The last bytes of a file system may not be for everybody.
+            if size == 0 || file.write_all(&block[..size]).is_err() {
+                return;
+            }
+        }
+    }
+
+    pub fn give_back(&self) {
+        fs::remove_file(self.filler_dir().join("filler")).expect("the filler goes");
+    }
+}
+
+fn permitted(command: &mut Command) -> bool {
+    match command.output() {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            eprintln!("SKIPPED: {command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            false
+        }
+        Err(error) => {
+            eprintln!("SKIPPED: {command:?}: {error}");
+            false
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Also when the test has failed and a server still has files open here.
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+    }
+}
