@@ -40,6 +40,7 @@ pub struct Setup {
     program: PathBuf,
     transport: Transport,
     flags: Vec<String>,
+    parent: PathBuf,
 }
 
 impl Setup {
@@ -54,7 +55,7 @@ impl Setup {
     }
 
     fn of(program: PathBuf) -> Setup {
-        Setup { program, transport: Transport::Plain, flags: Vec::new() }
+        Setup { program, transport: Transport::Plain, flags: Vec::new(), parent: std::env::temp_dir() }
     }
 
     /// Another transport than plain TCP.
@@ -69,9 +70,15 @@ impl Setup {
         self
     }
 
+    /// Where to put its directory, instead of where temporary files go.
+    pub fn parent(mut self, parent: impl Into<PathBuf>) -> Setup {
+        self.parent = parent.into();
+        self
+    }
+
     /// Starts it and waits until it serves.
     pub fn start(self) -> Node {
-        let directory = TempDir::with_prefix("holdfast-").expect("a temporary directory");
+        let directory = TempDir::with_prefix_in("holdfast-", &self.parent).expect("a temporary directory");
         let (url, certificates) = match self.transport {
             Transport::Plain => (format!("http://{}", free_address()), None),
             Transport::Unix => (format!("unix://{}", directory.path().join("socket").display()), None),
