@@ -24,7 +24,10 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct Seen {
     pub watches: usize,
     pub events: usize,
+    /// Of streams, on request.
     pub progress: usize,
+    /// Of single watches, by themselves.
+    pub notifications: usize,
     pub fragments: usize,
     pub compacted: usize,
     /// Previous versions that compaction had taken away from a watch's first revision.
@@ -155,7 +158,7 @@ impl Stream<'_> {
     }
 
     fn progress(&mut self, id: Option<i64>, revision: i64) -> Checked {
-        self.seen.progress += 1;
+        *(if id.is_none() { &mut self.seen.progress } else { &mut self.seen.notifications }) += 1;
         if revision > self.witness.revision() {
             return Err(format!("bookmarkable: progress at {revision}, which never was"));
         }

@@ -27,6 +27,10 @@ const LEASES_MAX: usize = 3;
 /// How far behind the newest revision a compaction stays at most: past reads and watches need something to read.
 const KEPT_REVISIONS: u64 = 600;
 
+/// Requests of a client before it writes some large values, about.
+const CALLS_BETWEEN_BURSTS: u64 = 400;
+const BURST_PUTS: usize = 8;
+
 /// One client and all that it has done.
 pub struct Client {
     number: usize,
@@ -50,8 +54,19 @@ impl Client {
         while !self.run.is_stopped() {
             let request = self.choose(&mut random);
             self.call(request).await;
+            if random.one_in(CALLS_BETWEEN_BURSTS) {
+                self.burst(random.key(0..KEYS)).await;
+            }
         }
         self.calls
+    }
+
+    /// Writes large values to one key.
+    async fn burst(&mut self, key: Key) {
+        for _ in 0..BURST_PUTS {
+            let value = wire::LARGE_FROM + self.run.next_value();
+            self.call(Request::Keys(Operation::Put(Put { key, value, lease: 0, previous: false }))).await;
+        }
     }
 
     /// Makes a request that must be answered, as there is nobody to disturb it any more.
@@ -242,7 +257,8 @@ impl Client {
                 3 => compare(
                     key,
                     Relation::Equal,
-                    Target::Value(record.map_or(1, |record| record.value).max(1)),
+                    // One that fits beside what else is in the request.
+                    Target::Value(record.map_or(1, |record| record.value).clamp(1, wire::LARGE_FROM - 1)),
                 ),
                 4 => compare(key, Relation::Equal, Target::Lease(0)),
                 _ => compare(key, Relation::Greater, Target::Version(0)),

@@ -16,10 +16,12 @@ use holdfast_tests::wire::mvccpb;
 use std::ops::Range;
 use tonic::{Code, Status};
 
-/// From records within one sector of the log to records across some pages; one in 16 is large enough to make an answer to
-/// a watch that reads the past longer than a message may be, so that it is sent in fragments.
-const FILLER_BYTES: &[usize] =
-    &[0, 40, 300, 700, 900, 1500, 30, 6000, 0, 400, 350, 500, 700, 800, 100, 20_000];
+/// From records within one sector of the log to records across some pages.
+const FILLER_BYTES: &[usize] = &[0, 40, 300, 700, 900, 1500, 30, 6000];
+/// Values from this number on are as long as a request may be. Some in a row with what they replaced make the page of a
+/// watch that reads the past longer than a message may be, so that it is sent in fragments.
+pub const LARGE_FROM: u64 = 1 << 40;
+const LARGE_BYTES: usize = 60_000;
 
 pub fn name(key: Key) -> Bytes {
     format!("k/{key:02}").into()
@@ -40,7 +42,8 @@ pub fn value(number: u64) -> Bytes {
     if number == 0 {
         return Bytes::new();
     }
-    let filler = FILLER_BYTES[number as usize % FILLER_BYTES.len()];
+    let small = FILLER_BYTES[number as usize % FILLER_BYTES.len()];
+    let filler = if number < LARGE_FROM { small } else { LARGE_BYTES };
     format!("{number} {:x<filler$}", "").into()
 }
 
