@@ -14,6 +14,8 @@ pub struct Run {
     began: Instant,
     /// Whether the node is there, as far as its killer knows.
     serving: AtomicBool,
+    /// Whether the clients should wait before their next request.
+    paused: AtomicBool,
     /// Whether the clients should end.
     stopped: AtomicBool,
     /// The revision up to which the follower has the whole history.
@@ -31,6 +33,7 @@ impl Run {
         Run {
             began: Instant::now(),
             serving: AtomicBool::new(true),
+            paused: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             followed: AtomicI64::new(1),
             compacted: AtomicI64::new(0),
@@ -45,6 +48,10 @@ impl Run {
     }
     pub fn set_serving(&self, serving: bool) {
         self.serving.store(serving, Ordering::SeqCst);
+    }
+    /// Lets the clients rest, or go on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
     }
     /// Ends the clients.
     pub fn stop(&self) {
@@ -79,6 +86,13 @@ impl Run {
     /// A lease that nobody else grants.
     pub fn next_lease(&self) -> i64 {
         self.leases.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Returns when the clients may go on.
+    pub async fn going(&self) {
+        while self.paused.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Returns when the node is there again: a request to a dead one teaches nothing.

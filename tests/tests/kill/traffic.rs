@@ -52,6 +52,7 @@ impl Client {
     /// Makes requests until the run stops.
     pub async fn work(mut self, mut random: Random) -> Vec<Call> {
         while !self.run.is_stopped() {
+            self.run.going().await;
             let request = self.choose(&mut random);
             self.call(request).await;
             if random.one_in(CALLS_BETWEEN_BURSTS) {
