@@ -46,6 +46,11 @@ const STREAMS: usize = 4;
 const UP_MS: Range<u64> = 30..600;
 /// Long enough for most clients to have their answers.
 const REST: Duration = Duration::from_millis(15);
+/// About what a start takes.
+const STARTING_MS: u64 = 300;
+/// Requests without an answer for each kill, on average: one for each client when it comes, sometimes one more on the old
+/// connection, and some for a slow machine. More says that the node fails by itself.
+const UNKNOWN_MAX: u64 = 4 * CLIENTS as u64;
 /// How many faults a failure shows: they come in crowds.
 const FAULTS_SHOWN: usize = 10;
 
@@ -98,7 +103,7 @@ async fn record(setup: Setup, kills: u64, seed: u64) -> Recorded {
             run.pause(true);
             tokio::time::sleep(REST).await;
         }
-        kill(&mut node, &run);
+        kill(&mut node, &run, &mut random);
         run.pause(false);
     }
     tokio::time::sleep(Duration::from_millis(UP_MS.end)).await;
@@ -124,17 +129,24 @@ async fn record(setup: Setup, kills: u64, seed: u64) -> Recorded {
         logs.extend(log.expect("the watches are told that they have everything").expect("a watcher"));
     }
     // Once more at rest: what is there now came from the disk alone.
-    kill(&mut node, &run);
+    kill(&mut node, &run, &mut random);
     last.must(read_all()).await;
     calls.append(&mut last.calls);
     Recorded { calls, witness, logs }
 }
 
-fn kill(node: &mut Node, run: &Run) {
+/// Kills the node and starts it again; sometimes it is killed once more before it serves.
+fn kill(node: &mut Node, run: &Run, random: &mut Random) {
     run.set_serving(false);
+    assert_eq!(node.exited(), None, "the node ended by itself");
     // Blocking in the test's own thread; clients and watchers have others.
     tokio::task::block_in_place(|| {
         node.kill();
+        if random.one_in(4) {
+            node.launch();
+            std::thread::sleep(Duration::from_millis(random.below(STARTING_MS)));
+            node.kill();
+        }
         node.start();
     });
     run.set_serving(true);
@@ -158,6 +170,8 @@ fn judge(recorded: &Recorded, kills: u64) {
     for kind in ["put", "delete", "transaction", "read", "grant", "renew", "compact"] {
         assert!(count.get(kind).is_some_and(|[answered, ..]| *answered > 0), "no {kind} was answered");
     }
+    let unknown = calls.iter().filter(|call| call.is_unknown()).count() as u64;
+    assert!(unknown <= UNKNOWN_MAX * (kills + 1), "{unknown} requests without an answer");
     assert!(witness.revision() as u64 > 20 * kills, "hardly anything was written");
     assert!(seen.events > 0 && seen.progress > 0, "the watches were told nothing");
 }

@@ -70,10 +70,15 @@ impl Client {
         }
     }
 
-    /// Makes a request that must be answered, as there is nobody to disturb it any more.
+    /// Makes a request until it is answered; there is nobody to disturb it any more.
     pub async fn must(&mut self, request: Request) -> (i64, Answer) {
-        let (revision, answer) = self.call(request).await.answered().expect("nobody disturbs it");
-        (revision, answer.clone())
+        let deadline = self.run.now() + PATIENCE;
+        loop {
+            if let Some((revision, answer)) = self.call(request.clone()).await.answered() {
+                return (revision, answer.clone());
+            }
+            assert!(self.run.now() < deadline, "no answer: {request:?}");
+        }
     }
 
     pub async fn call(&mut self, request: Request) -> &Call {
