@@ -108,6 +108,10 @@ pub async fn watch(channel: Channel, run: Arc<Run>, mut random: Random) -> Vec<L
                 }
             }
         }
+        // An empty stream may be told nothing, not even that it is there.
+        while wanted.len() < WATCHES_PER_STREAM {
+            wanted.push(options(&run, &mut random));
+        }
         run.serving().await;
     }
 }
@@ -160,20 +164,11 @@ struct Client<'a> {
     pending: VecDeque<Options>,
     /// By id; `start` moves on with what has come.
     live: BTreeMap<i64, Options>,
-    /// Everything up to here was confirmed to all watches that were live then.
-    progress: i64,
 }
 
 impl<'a> Client<'a> {
     fn new(run: &'a Run, requests: Sender<WatchRequest>) -> Client<'a> {
-        Client {
-            run,
-            requests,
-            log: Vec::new(),
-            pending: VecDeque::new(),
-            live: BTreeMap::new(),
-            progress: 0,
-        }
+        Client { run, requests, log: Vec::new(), pending: VecDeque::new(), live: BTreeMap::new() }
     }
 
     fn note(&mut self, message: Message) {
@@ -198,8 +193,6 @@ impl<'a> Client<'a> {
             filters: filters.into_iter().filter(|(wanted, _)| *wanted).map(|(_, filter)| filter).collect(),
             ..Default::default()
         };
-        // What was confirmed does not speak of this one.
-        self.progress = 0;
         self.pending.push_back(options.clone());
         self.note(Message::Create(options));
         self.send(RequestUnion::CreateRequest(request)).await;
@@ -226,7 +219,9 @@ impl<'a> Client<'a> {
 
     /// Does something, or gives the stream up.
     async fn act(&mut self, random: &mut Random) -> bool {
-        let ending = self.run.last().is_some();
+        // A watch that goes on behind the last revision begins in the future, and a stream with one of those is told
+        // of no progress until then.
+        let ending = self.run.is_stopped();
         match random.below(24) {
             0 if !ending => return false,
             1 | 2 if !ending => {
@@ -270,9 +265,6 @@ impl<'a> Client<'a> {
         } else if !answer.created {
             let watch = (watch >= 0).then_some(watch);
             self.note(Message::Progress { watch, revision });
-            if watch.is_none() {
-                self.progress = revision;
-            }
             let told = self.live.iter_mut().filter(|(id, _)| watch.is_none_or(|watch| watch == **id));
             told.for_each(|(_, options)| options.start = options.start.max(revision + 1));
         }
@@ -290,8 +282,9 @@ impl<'a> Client<'a> {
 
     /// Whether all watches were told that they have everything.
     fn is_done(&self) -> bool {
+        let Some(last) = self.run.last() else { return false };
         let all_live = self.live.len() == WATCHES_PER_STREAM && self.pending.is_empty();
-        all_live && self.run.last().is_some_and(|last| self.progress >= last)
+        all_live && self.live.values().all(|options| options.start > last)
     }
 
     /// How to go on on the next stream.
