@@ -18,6 +18,9 @@
 //! changes can be moved to right behind the revision that it names, for it saw that state and no other; so a history that
 //! has a linearization passes. A read that asks to be served locally must be right for the revision it names, but may name
 //! an old one.
+//!
+//! Leases and compaction floors make no revision. What depends on them is held to bounds in time instead: a floor is there
+//! for certain once it was acknowledged and not before it was asked for, and `leases` does the same for leases.
 
 use crate::history::{
     Answer, Call, Compactions, Event, Moment, Operation, Outcome, Refusal, Request, Witness,

@@ -13,6 +13,11 @@
 //!
 //! Deliberately missing: power failures (the log's own tests tear its last write) and full disks (`bad_input`).
 //!
+//! A real etcd can be asked with `HOLDFAST_PROGRAM`. It answers its calls without a fault and does not pass: it takes the
+//! previous version away from any event that a compaction overtakes, where this server ends the watch with the floor, and
+//! it tells of no further progress on a stream one of whose watches a compaction has ended, so that the run's end is not
+//! reached.
+//!
 //! `HOLDFAST_KILLS` says how often altogether (default 4; continuous integration more), `HOLDFAST_SEED` repeats the
 //! moments and the requests, though not what the machine makes of them.
 
@@ -51,6 +56,8 @@ const STARTING_MS: u64 = 300;
 /// Requests without an answer for each kill, on average: one for each client when it comes, sometimes one more on the old
 /// connection, and some for a slow machine. More says that the node fails by itself.
 const UNKNOWN_MAX: u64 = 4 * CLIENTS as u64;
+/// So many requests have every kind among them.
+const CALLS_OF_EVERY_KIND: usize = 3000;
 /// How many faults a failure shows: they come in crowds.
 const FAULTS_SHOWN: usize = 10;
 
@@ -167,8 +174,11 @@ fn judge(recorded: &Recorded, kills: u64) {
     println!("{} streams: {seen:?}; judged in {:?}", logs.len(), began.elapsed());
     let shown = faults.iter().take(FAULTS_SHOWN).cloned().collect::<Vec<_>>().join("\n");
     assert!(faults.is_empty(), "{} faults:\n{shown}", faults.len());
-    for kind in ["put", "delete", "transaction", "read", "grant", "renew", "compact"] {
-        assert!(count.get(kind).is_some_and(|[answered, ..]| *answered > 0), "no {kind} was answered");
+    // The rarest are one in a hundred.
+    if calls.len() > CALLS_OF_EVERY_KIND {
+        for kind in ["put", "delete", "transaction", "read", "grant", "renew", "compact"] {
+            assert!(count.get(kind).is_some_and(|[answered, ..]| *answered > 0), "no {kind} was answered");
+        }
     }
     let unknown = calls.iter().filter(|call| call.is_unknown()).count() as u64;
     assert!(unknown <= UNKNOWN_MAX * (kills + 1), "{unknown} requests without an answer");

@@ -200,3 +200,18 @@ pub fn failed(status: &Status) -> Outcome {
         _ => panic!("no request of ours deserves this: {status:?}"),
     }
 }
+
+#[test]
+fn values_come_back() {
+    for number in [0, 1, 7, 8, 12_345, LARGE_FROM, LARGE_FROM + 7] {
+        assert_eq!(value_number(&value(number)), number);
+    }
+}
+
+#[test]
+#[should_panic(expected = "value 7 has changed")]
+fn a_wrong_byte_is_noticed() {
+    let mut bytes = value(7).to_vec();
+    bytes[4000] ^= 1;
+    value_number(&bytes.into());
+}
