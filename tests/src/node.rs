@@ -163,8 +163,24 @@ impl Node {
     /// # Panics
     /// If it runs, ends instead of serving, or takes too long.
     pub fn start(&mut self) {
-        assert!(self.child.is_none(), "the node runs already");
         let before = self.log().len();
+        self.launch();
+        let deadline = Instant::now() + START_LIMIT;
+        while !self.log()[before..].contains(READY_LINE) {
+            if let Some(status) = self.exited() {
+                panic!("the node ended before it served: {status}");
+            }
+            assert!(Instant::now() < deadline, "the node does not serve after {START_LIMIT:?}");
+            std::thread::sleep(POLL_EVERY);
+        }
+    }
+
+    /// Starts it and does not wait for anything: for those who want to kill it while it starts.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "the node runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the node's log");
         let child = Command::new(&self.program)
             .args(&self.arguments)
@@ -174,14 +190,14 @@ impl Node {
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         self.child = Some(child);
-        let deadline = Instant::now() + START_LIMIT;
-        while !self.log()[before..].contains(READY_LINE) {
-            if let Some(status) = self.running().try_wait().expect("our own child") {
-                panic!("the node ended before it served: {status}");
-            }
-            assert!(Instant::now() < deadline, "the node does not serve after {START_LIMIT:?}");
-            std::thread::sleep(POLL_EVERY);
-        }
+    }
+
+    /// How it ended, if it did so by itself since it was started.
+    ///
+    /// # Panics
+    /// If it was not started.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.running().try_wait().expect("our own child")
     }
 
     /// Ends it without a chance to do anything, as a power failure would (the page cache survives).
@@ -200,7 +216,7 @@ impl Node {
         kill_process(id.expect("no process has id 0"), Signal::TERM).expect("our own child");
         let deadline = Instant::now() + STOP_LIMIT;
         loop {
-            if let Some(status) = self.running().try_wait().expect("our own child") {
+            if let Some(status) = self.exited() {
                 self.child = None;
                 return status;
             }

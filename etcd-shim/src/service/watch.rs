@@ -12,7 +12,7 @@ use crate::proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion, watch_server::Watch,
 };
 use kvstore::Revision;
-use kvstore::store::{CancelReason, Delivery, Event, Reader, Session};
+use kvstore::store::{CancelReason, Delivered, Delivery, Session};
 use prost::Message;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -49,7 +49,6 @@ impl Watch for WatchService {
         Ok(Response::new(WatchStream {
             requests: Some(request.into_inner()),
             session: self.shared.keyspace.watch(),
-            reader: self.shared.keyspace.reader().clone(),
             shared: Arc::clone(&self.shared),
             end,
             progress: None,
@@ -68,7 +67,6 @@ pub struct WatchStream {
     /// `None` once the client has sent its last request; its watches go on.
     requests: Option<Streaming<WatchRequest>>,
     session: Session,
-    reader: Reader,
     shared: Arc<Shared>,
     end: StreamEnd,
     /// The next tick of progress notifications, from the first watch on that wants them.
@@ -200,9 +198,7 @@ impl WatchStream {
                     ..Default::default()
                 })
             }
-            Delivery::Events { id, events, previous, revision } => {
-                self.events(id, &events, previous, revision)
-            }
+            Delivery::Events { id, events, revision } => self.events(id, &events, revision),
             Delivery::Progress { id, revision } => Ok(WatchResponse {
                 header: self.shared.header(revision),
                 watch_id: id.unwrap_or(watch::NO_WATCH),
@@ -221,22 +217,11 @@ impl WatchStream {
         }
     }
 
-    fn events(
-        &mut self,
-        id: i64,
-        events: &[Arc<Event>],
-        previous: bool,
-        revision: Revision,
-    ) -> Result<WatchResponse, Status> {
-        let encoded = events
-            .iter()
-            .map(|event| event.wire(&self.reader, previous).map(EncodedEvent))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(status::of)?;
+    fn events(&mut self, id: i64, events: &[Delivered], revision: Revision) -> Result<WatchResponse, Status> {
         let response = WatchResponse {
             header: self.shared.header(revision),
             watch_id: id,
-            events: encoded,
+            events: events.iter().map(|event| EncodedEvent(event.wire())).collect(),
             ..Default::default()
         };
         if !self.fragmented.contains(&id) {

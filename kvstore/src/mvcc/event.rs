@@ -88,7 +88,8 @@ impl Event {
     /// the same revision created the key before this event, and when that revision is below the compaction floor
     /// (etcd's rules, whatever is still in memory).
     ///
-    /// Read when first asked for, then remembered.
+    /// Read when first asked for, then remembered. The answer changes when the floor passes, so who must not
+    /// change its mind asks once.
     pub fn previous(&self, reader: &Reader) -> Result<Option<KeyValue>> {
         let before = self.revision().previous();
         if self.previous.id.is_none() || before < reader.floor() {
@@ -109,14 +110,13 @@ impl Event {
         Ok(Some(self.previous.found.get_or_init(|| kv).clone()))
     }
 
-    /// The event in wire form: `type` 1 (omitted for a put), `kv` 2, `prev_kv` 3 if wanted and known.
-    pub fn wire(&self, reader: &Reader, with_previous: bool) -> Result<Bytes> {
-        // A floor that has passed since the event was handed over takes the previous version away here too: a
-        // watcher that starts at the floor must not see it (kube-apiserver's storage tests), and from here the
-        // two cannot be told apart.
-        let previous = if with_previous { self.previous(reader)? } else { None };
+    /// The event in wire form: `type` 1 (omitted for a put), `kv` 2, `prev_kv` 3 if given.
+    ///
+    /// `previous` is what [`Event::previous`] told this watcher, or none. Whether it is to be seen is not asked
+    /// again here: the floor may have moved since.
+    pub fn wire(&self, previous: Option<&KeyValue>) -> Bytes {
         let slot = &self.wire[usize::from(previous.is_some())];
-        Ok(slot.get_or_init(|| encode(self.kind, &self.kv, previous.as_ref())).clone())
+        slot.get_or_init(|| encode(self.kind, &self.kv, previous)).clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What this folder needs of the versions: where the store is, and its past.
 
 use crate::mvcc::{Event, Reader};
-use crate::types::{Result, Revision};
+use crate::types::{KeyValue, Result, Revision};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,8 +14,18 @@ pub(super) trait History: Send + Sync + 'static {
     /// The events of the span whose keys are wanted: whole revisions, about as many as the budget allows but
     /// at least one revision.
     fn page(&self, span: Span, wanted: &dyn Fn(&[u8]) -> bool, budget: PageBudget) -> Result<HistoryPage>;
-    /// Makes the event know the version it replaced. `false`: there was one and it is compacted.
-    fn resolve_previous(&self, event: &Event) -> Result<bool>;
+    /// What the event replaced, as it can be read now.
+    fn replaced(&self, event: &Event) -> Result<Replaced>;
+}
+
+/// What an event replaced.
+pub(super) enum Replaced {
+    /// The key did not exist before.
+    Nothing,
+    /// This version.
+    Version(KeyValue),
+    /// Something that cannot be read any more.
+    Compacted,
 }
 
 /// Revisions, both ends included.
@@ -54,9 +64,12 @@ impl History for Reader {
         })?;
         Ok(HistoryPage { events, next: page.next.min(span.to.next()) })
     }
-    fn resolve_previous(&self, event: &Event) -> Result<bool> {
+    fn replaced(&self, event: &Event) -> Result<Replaced> {
+        if let Some(version) = event.previous(self)? {
+            return Ok(Replaced::Version(version));
+        }
         // Above the floor nothing is missing: there was nothing.
-        let is_known = |this: &Self| event.revision().previous() >= Reader::floor(this);
-        Ok(event.is_create() || event.previous(self)?.is_some() || is_known(self))
+        let is_known = event.is_create() || event.revision().previous() >= Reader::floor(self);
+        Ok(if is_known { Replaced::Nothing } else { Replaced::Compacted })
     }
 }

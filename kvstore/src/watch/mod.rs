@@ -15,6 +15,8 @@
 //! - each watcher gets exactly the filtered history from its start on: in order, nothing twice, nothing
 //!   missing, no revision in two deliveries; or it ends, and says why;
 //! - progress at R is handed out behind every event at or below R;
+//! - what an event replaced is looked up once, when the session takes it: neither a later compaction nor another
+//!   watcher's memory changes it;
 //! - the publisher reads no disk, waits for no reader, and wakes a session at most once for each publish;
 //! - an event is matched once for all who watch the same keys, and its bytes are shared by all who get it;
 //! - locks are taken in one order: the hub, then an outbox; no lock is held while the disk is read, but a
@@ -43,6 +45,6 @@ mod tests;
 
 pub use hub::Hub;
 pub use limits::WatchLimits;
-pub use options::{CancelReason, Delivery, WatchOptions, WatchRefused};
+pub use options::{CancelReason, Delivered, Delivery, WatchOptions, WatchRefused};
 pub use session::Session;
 pub use stats::HubStats;

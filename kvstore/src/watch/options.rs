@@ -1,7 +1,8 @@
 //! What a watcher asks for, and what a session hands out.
 
 use crate::mvcc::Event;
-use crate::types::{Error, KeyRange, Revision};
+use crate::types::{Error, KeyRange, KeyValue, Revision};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// What to watch, from where, and how.
@@ -102,6 +103,25 @@ impl CancelReason {
     }
 }
 
+/// An event as one watcher is told of it.
+///
+/// What it replaced was looked up once, when the event was taken for delivery: a compaction that comes later
+/// takes nothing away, and one that came earlier is not undone by another watcher's memory of the version.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    /// The event, shared with every other watcher that gets it.
+    pub event: Arc<Event>,
+    /// The version before, if the watcher wants it, there was one, and it was not compacted.
+    pub previous: Option<KeyValue>,
+}
+
+impl Delivered {
+    /// The event in wire form, encoded once for all who are told the same.
+    pub fn wire(&self) -> Bytes {
+        self.event.wire(self.previous.as_ref())
+    }
+}
+
 /// One thing for the reader of a session, in the order in which it must be passed on.
 #[derive(Clone, Debug)]
 pub enum Delivery {
@@ -116,11 +136,8 @@ pub enum Delivery {
     Events {
         /// The watcher.
         id: i64,
-        /// The events, shared with every other watcher that gets them.
-        events: Vec<Arc<Event>>,
-        /// Whether the watcher wants the versions before. They are resolved already: asking the events for
-        /// them reads no disk.
-        previous: bool,
+        /// The events, with the versions before for a watcher that wants them.
+        events: Vec<Delivered>,
         /// For the header: the revision of the newest event, or the store's while catching up. It promises
         /// nothing about revisions without events.
         revision: Revision,

@@ -2,11 +2,13 @@
 
 use super::batch::Filter;
 use super::catch_up::CatchUp;
+use super::history::Replaced;
 use super::hub::{Hub, wake};
 use super::limits::{DELIVERIES_BETWEEN_PAGES_MAX, WatchLimits};
-use super::options::{CancelReason, Delivery, WatchOptions, WatchRefused};
+use super::options::{CancelReason, Delivered, Delivery, WatchOptions, WatchRefused};
 use super::outbox::{Mode, Outbox, Popped, PoppedEvents, WatcherRef};
-use crate::types::{Error, Revision};
+use crate::mvcc::Event;
+use crate::types::{Error, KeyValue, Revision};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -181,7 +183,8 @@ impl Session {
         reading.deliveries = 0;
     }
 
-    /// Looks up previous versions, or ends the watcher instead; `None` if nothing is left to say.
+    /// Looks up previous versions, here and never again, or ends the watcher instead; `None` if nothing is left
+    /// to say.
     fn finish(&self, popped: Popped, spent: &mut usize) -> Option<Delivery> {
         let popped = match popped {
             Popped::Answer(delivery) => return Some(delivery),
@@ -195,34 +198,36 @@ impl Session {
             Popped::Events(popped) => popped,
         };
         *spent += popped.events.len();
-        if popped.previous
-            && let Err(reason) = self.resolve_previous(&popped)
-        {
+        let PoppedEvents { at, id, events, previous, start, revision } = popped;
+        let resolve = |event: Arc<Event>| {
+            let previous = if previous { self.previous(&event, start)? } else { None };
+            Ok(Delivered { event, previous })
+        };
+        match events.into_iter().map(resolve).collect::<Result<Vec<_>, _>>() {
+            Ok(events) => {
+                self.hub.counters().delivered.add(events.len() as u64);
+                Some(Delivery::Events { id, events, revision })
+            }
             // Now, not behind what is queued: that may tell of progress beyond these events.
-            return self.remove(popped.at, |_| ()).then_some(Delivery::Canceled { id: popped.id, reason });
+            Err(reason) => self.remove(at, |_| ()).then_some(Delivery::Canceled { id, reason }),
         }
-        self.hub.counters().delivered.add(popped.events.len() as u64);
-        let PoppedEvents { id, events, previous, revision, .. } = popped;
-        Some(Delivery::Events { id, events, previous, revision })
     }
 
-    /// Makes every event know what it replaced. A client that asked for that takes an event without it for
-    /// proof of a lost one, so the watcher ends if compaction came first. Only the very revision that it
-    /// chose to start from may lack it, as in etcd: the floor itself can be watched from.
-    fn resolve_previous(&self, popped: &PoppedEvents) -> Result<(), CancelReason> {
-        for event in &popped.events {
-            match self.hub.history().resolve_previous(event) {
-                Ok(true) => {}
-                Ok(false) if event.revision() == popped.start => {}
-                Ok(false) => return Err(CancelReason::Compacted { floor: self.hub.floor() }),
-                Err(Error::Compacted { floor }) => return Err(CancelReason::Compacted { floor }),
-                Err(error) => {
-                    tracing::error!(%error, "a watch cannot read a previous version");
-                    return Err(CancelReason::of(&error));
-                }
+    /// What the event replaced. A client that asked for that takes an event without it for proof of a lost
+    /// one, so the watcher ends if compaction came first. Only the very revision that it chose to start from
+    /// may lack it, as in etcd: the floor itself can be watched from.
+    fn previous(&self, event: &Event, start: Revision) -> Result<Option<KeyValue>, CancelReason> {
+        match self.hub.history().replaced(event) {
+            Ok(Replaced::Version(version)) => Ok(Some(version)),
+            Ok(Replaced::Nothing) => Ok(None),
+            Ok(Replaced::Compacted) if event.revision() == start => Ok(None),
+            Ok(Replaced::Compacted) => Err(CancelReason::Compacted { floor: self.hub.floor() }),
+            Err(Error::Compacted { floor }) => Err(CancelReason::Compacted { floor }),
+            Err(error) => {
+                tracing::error!(%error, "a watch cannot read a previous version");
+                Err(CancelReason::of(&error))
             }
         }
-        Ok(())
     }
 
     /// Ends all watchers with [`CancelReason::Stopped`] and refuses new ones.

@@ -7,7 +7,7 @@
 use crate::attempt::{check_filled, refused};
 use crate::directory::stopped;
 use kvstore::command::{RangeQuery, ReadAt};
-use kvstore::store::{CancelReason, Config, Consistency, Delivery, Keyspace, Store, WatchOptions};
+use kvstore::store::{CancelReason, Config, Consistency, Delivered, Delivery, Keyspace, Store, WatchOptions};
 use kvstore::{Error, KeyRange, KeyspaceId, Revision};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -145,7 +145,7 @@ async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
         let next = tokio::time::timeout(Duration::from_secs(30), session.next()).await;
         match next.expect("a watch goes on or ends") {
             Delivery::Events { events, .. } => {
-                for event in events {
+                for Delivered { event, .. } in events {
                     let expected = (key(number).into_bytes(), value(number), number + 2);
                     let found =
                         (event.kv.key().to_vec(), event.kv.value().to_vec(), event.kv.mod_revision.get());

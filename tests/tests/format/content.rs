@@ -5,7 +5,7 @@ use kvstore::command::{
     Alarm, AlarmKind, Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, PutLease, PutValue,
     RangeQuery, Transaction,
 };
-use kvstore::store::{Consistency, Delivery, EventKind, Keyspace, Store, WatchOptions};
+use kvstore::store::{Consistency, Delivered, Delivery, EventKind, Keyspace, Store, WatchOptions};
 use kvstore::{KeyRange, KeyspaceId, LeaseId, Revision};
 use std::fmt::Write;
 use std::fs;
@@ -184,7 +184,7 @@ async fn history(text: &mut String, kv: &Keyspace) {
         let next = tokio::time::timeout(Duration::from_secs(30), session.next()).await;
         match next.expect("events in time") {
             Delivery::Events { events, .. } => {
-                for event in events {
+                for Delivered { event, .. } in events {
                     seen = event.revision();
                     let kind = if event.kind == EventKind::Put { "put" } else { "delete" };
                     let (key, value) = (event.kv.key().escape_ascii(), shown(event.kv.value()));

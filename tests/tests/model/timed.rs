@@ -76,9 +76,9 @@ async fn a_lease_ends_with_all_its_keys_in_one_revision_and_a_renewal_puts_it_of
         }
     };
     let events = tokio::time::timeout(SLACK, told).await.expect("the watch is told");
-    assert!(events.iter().all(|event| event.kind == EventKind::Delete));
-    assert!(events.iter().all(|event| event.revision() == events[0].revision()));
-    assert_eq!(events.iter().map(|event| event.key()).collect::<Vec<_>>(), [b"a", b"m", b"z"]);
+    assert!(events.iter().all(|told| told.event.kind == EventKind::Delete));
+    assert!(events.iter().all(|told| told.event.revision() == events[0].event.revision()));
+    assert_eq!(events.iter().map(|told| told.event.key()).collect::<Vec<_>>(), [b"a", b"m", b"z"]);
 
     ended(&kv, 2, SLACK).await;
     assert_eq!(count(&kv).await, 0);

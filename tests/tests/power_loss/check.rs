@@ -6,7 +6,7 @@ use crate::oracle::{Change, Model, Record as Stored};
 use crate::steps::LEASES;
 use holdfast_power::{Record, Recorder};
 use kvstore::command::{RangeQuery, ReadAt};
-use kvstore::store::{Consistency, Delivery, Event, EventKind, Placement, WatchOptions};
+use kvstore::store::{Consistency, Delivered, Delivery, EventKind, Placement, WatchOptions};
 use kvstore::{KeyRange, LeaseId, Revision};
 use std::collections::BTreeSet;
 
@@ -184,9 +184,7 @@ fn check_history(running: &Running, model: &Model) {
                 break;
             }
             Delivery::Canceled { reason, .. } => panic!("the watcher is cancelled: {reason:?}"),
-            Delivery::Events { events, .. } => {
-                told.extend(events.iter().map(|event| change_of(running, event)))
-            }
+            Delivery::Events { events, .. } => told.extend(events.iter().map(change_of)),
         }
     }
     let expected: Vec<_> = model.changes.iter().filter(|change| change.revision >= from).cloned().collect();
@@ -196,13 +194,12 @@ fn check_history(running: &Running, model: &Model) {
     }
 }
 
-fn change_of(running: &Running, event: &Event) -> Change {
-    let previous = event.previous(running.kv.reader()).expect("the version before");
+fn change_of(told: &Delivered) -> Change {
     Change {
-        revision: event.revision().get(),
-        is_delete: event.kind == EventKind::Delete,
-        record: Stored::from(&event.kv),
-        previous: previous.as_ref().map(Stored::from),
+        revision: told.event.revision().get(),
+        is_delete: told.event.kind == EventKind::Delete,
+        record: Stored::from(&told.event.kv),
+        previous: told.previous.as_ref().map(Stored::from),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::Result;
-use crate::watch::history::{History, HistoryPage, PageBudget, Span};
+use crate::watch::history::{History, HistoryPage, PageBudget, Replaced, Span};
 
 /// Everything one watcher got, and how it ended.
 fn collect(client: &Client, id: i64) -> (Vec<String>, Option<String>) {
@@ -10,7 +10,7 @@ fn collect(client: &Client, id: i64) -> (Vec<String>, Option<String>) {
     while let Some(delivery) = client.next() {
         match &delivery {
             Delivery::Events { id: of, events: some, .. } if *of == id => {
-                events.extend(some.iter().map(|event| show_event(event)));
+                events.extend(some.iter().map(|told| show_event(&told.event)));
             }
             Delivery::Canceled { id: of, .. } if *of == id => end = Some(show(&delivery)),
             _ => {}
@@ -105,7 +105,7 @@ fn watchers_from_many_places_share_the_reading() {
     let mut seen: std::collections::BTreeMap<i64, Vec<String>> = Default::default();
     while let Some(delivery) = client.next() {
         if let Delivery::Events { id, events, .. } = delivery {
-            seen.entry(id).or_default().extend(events.iter().map(|event| show_event(event)));
+            seen.entry(id).or_default().extend(events.iter().map(|told| show_event(&told.event)));
         }
     }
     for start in 2..=500 {
@@ -206,14 +206,14 @@ fn what_is_published_while_watchers_rejoin_is_not_lost() {
     let mut partly = 0;
     for at in 4..200 {
         if let Poll::Ready(Delivery::Events { id, events, .. }) = client.poll() {
-            seen[id as usize].extend(events.iter().map(|event| show_event(event)));
+            seen[id as usize].extend(events.iter().map(|told| show_event(&told.event)));
         }
         partly += usize::from((1..10).contains(&world.hub.stats().lagging));
         write(&mut world, at, at);
     }
     while let Some(delivery) = client.next() {
         if let Delivery::Events { id, events, .. } = delivery {
-            seen[id as usize].extend(events.iter().map(|event| show_event(event)));
+            seen[id as usize].extend(events.iter().map(|told| show_event(&told.event)));
         }
     }
     assert!(partly > 0, "nothing was published in between");
@@ -257,8 +257,8 @@ impl History for Overtaken {
         self.floor.store(5, Ordering::SeqCst);
         page
     }
-    fn resolve_previous(&self, _: &Event) -> Result<bool> {
-        Ok(true)
+    fn replaced(&self, _: &Event) -> Result<Replaced> {
+        Ok(Replaced::Nothing)
     }
 }
 

@@ -6,7 +6,7 @@ mod progress;
 mod rows;
 mod threads;
 
-use super::{Delivery, Hub, Session, WatchLimits, WatchOptions};
+use super::{Delivered, Delivery, Hub, Session, WatchLimits, WatchOptions};
 use crate::mvcc::{Event, EventKind, Reader, RemovalLimits, ValueCache, Versions};
 use crate::storage::{Batch, Engine, SimEngine};
 use crate::types::{KeyRange, KeyspaceId, LeaseId, Revision, SubRevision, VersionId};
@@ -178,7 +178,7 @@ pub(super) fn show(delivery: &Delivery) -> String {
     match delivery {
         Delivery::Created { id, revision } => format!("{id} created @{revision}"),
         Delivery::Events { id, events, revision, .. } => {
-            let events: Vec<String> = events.iter().map(|event| show_event(event)).collect();
+            let events: Vec<String> = events.iter().map(|told| show_event(&told.event)).collect();
             format!("{id} events @{revision}: {}", events.join(" "))
         }
         Delivery::Progress { id: Some(id), revision } => format!("{id} progress @{revision}"),

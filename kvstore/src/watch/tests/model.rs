@@ -129,17 +129,16 @@ impl Peer {
                     watch.from = revision.get() + 1;
                 }
             }
-            Delivery::Events { id, events, previous, revision } => {
+            Delivery::Events { id, events, revision } => {
                 let watch = self.watches.get_mut(id).unwrap().front_mut().unwrap();
                 assert!(watch.created && !watch.cancel_requested && !events.is_empty());
-                assert_eq!(*previous, watch.options.previous);
-                let newest = events.last().unwrap().revision();
+                let newest = events.last().unwrap().event.revision();
                 assert!(*revision >= newest && *revision <= world.versions.revision());
-                let first = events[0].revision().get();
+                let first = events[0].event.revision().get();
                 assert!(first > watch.progress, "an event at or below progress");
                 assert!(watch.got.last().is_none_or(|last| last.at < first), "a revision in two deliveries");
                 for event in events {
-                    watch.got.push(told(event, watch, model, world));
+                    watch.got.push(told(event, watch, model));
                 }
                 let got = watch.got.clone();
                 assert_eq!(got, watch.expected(model, newest.get()));
@@ -192,16 +191,18 @@ impl Peer {
 }
 
 /// An event as the watcher was told it. A previous version may only be missing at the watcher's own start.
-fn told(event: &Event, watch: &Watch, model: &Model, world: &World) -> Change {
+fn told(told: &Delivered, watch: &Watch, model: &Model) -> Change {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let event = &told.event;
     let key = KEYS.into_iter().find(|key| key.as_bytes() == event.key()).unwrap();
     let at = event.revision().get();
     let truth = model.changes.iter().find(|change| change.at == at && change.key == key).unwrap();
+    let previous = told.previous.as_ref().map(|kv| text(kv.value()));
     if watch.options.previous {
-        let previous = event.previous(&world.reader).unwrap().map(|kv| text(kv.value()));
         let excused = at == watch.options.start.get() && at <= model.floor;
         assert!(previous == truth.previous || (previous.is_none() && excused), "previous of {truth:?}");
     }
+    assert!(watch.options.previous || previous.is_none(), "nobody asked for the version before");
     let value = (event.kind == EventKind::Put).then(|| text(event.kv.value()));
     Change { at, key, value, previous: truth.previous.clone() }
 }

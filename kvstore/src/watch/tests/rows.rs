@@ -213,15 +213,13 @@ fn a_deletion_has_only_key_and_revision() {
     world.put("a", "1");
     world.delete("a");
     client.next();
-    let Some(Delivery::Events { events, previous: true, .. }) = client.next() else {
-        panic!("events expected")
-    };
-    let deletion = &events[1];
+    let Some(Delivery::Events { events, .. }) = client.next() else { panic!("events expected") };
+    let deletion = &events[1].event;
     assert_eq!(deletion.kv.version, 0);
     assert_eq!(deletion.kv.create_revision, Revision::NONE);
     assert!(deletion.kv.value().is_empty());
-    assert_eq!(deletion.previous(&world.reader).unwrap().unwrap().value(), b"1");
-    assert_eq!(events[0].previous(&world.reader).unwrap(), None, "a create replaces nothing");
+    assert_eq!(events[1].previous.as_ref().unwrap().value(), b"1");
+    assert_eq!(events[0].previous, None, "a create replaces nothing");
 }
 
 #[test]
@@ -237,8 +235,7 @@ fn previous_versions_come_live_from_the_ring_and_from_disk() {
         let mut seen = Vec::new();
         while let Some(delivery) = client.next() {
             if let Delivery::Events { events, .. } = delivery {
-                for event in events {
-                    let previous = event.previous(&world.reader).unwrap();
+                for Delivered { event, previous } in events {
                     seen.push((event.revision().get(), previous.map(|kv| kv.value().to_vec())));
                 }
             }
@@ -276,8 +273,47 @@ fn only_at_its_own_start_may_a_previous_version_be_missing() {
     client.watch(WatchOptions { previous: true, ..all().from_revision(revision(3)) });
     client.next();
     let Some(Delivery::Events { events, .. }) = client.next() else { panic!("events expected") };
-    assert_eq!(events[0].previous(&world.reader).unwrap(), None);
-    assert_eq!(events[1].previous(&world.reader).unwrap().unwrap().value(), b"2");
+    assert_eq!(events[0].previous, None);
+    assert_eq!(events[1].previous.as_ref().unwrap().value(), b"2");
+}
+
+#[test]
+fn a_compaction_takes_nothing_away_from_a_delivery() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(WatchOptions { previous: true, ..all() });
+    world.put("a", "1");
+    world.put("a", "2");
+    client.next();
+    let Some(Delivery::Events { events, .. }) = client.next() else { panic!("events expected") };
+    // Between taking the event and encoding it.
+    world.compact(revision(3));
+    assert_eq!(events[1].previous.as_ref().unwrap().value(), b"1");
+    assert_ne!(events[1].wire(), Delivered { previous: None, ..events[1].clone() }.wire());
+}
+
+#[test]
+fn what_one_watcher_was_told_before_a_compaction_is_not_told_to_another_behind_it() {
+    for ring_bytes in [0, 1 << 20] {
+        let mut world = World::new(WatchLimits { ring_bytes, ..WatchLimits::default() });
+        let client = world.client();
+        client.watch(WatchOptions { previous: true, ..all() });
+        world.put("a", "1");
+        world.put("a", "2");
+        client.next();
+        let Some(Delivery::Events { events: early, .. }) = client.next() else { panic!("events expected") };
+        let early_wire = early[1].wire();
+        world.compact(revision(3));
+        // The floor itself can be watched from, without what is below it.
+        let client = world.client();
+        client.watch(WatchOptions { previous: true, ..all().from_revision(revision(3)) });
+        client.next();
+        let Some(Delivery::Events { events: late, .. }) = client.next() else { panic!("events expected") };
+        assert_eq!(late[0].event.revision(), revision(3));
+        assert_eq!(late[0].previous, None, "ring of {ring_bytes} bytes");
+        assert_ne!(late[0].wire(), early_wire);
+        assert_eq!(early[1].wire(), early_wire, "the same event in both forms");
+    }
 }
 
 #[test]

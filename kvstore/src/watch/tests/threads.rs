@@ -28,7 +28,9 @@ fn read_all(session: &Session, last: i64, pause: usize) -> Vec<i64> {
     let (mut seen, mut passed) = (Vec::new(), 0);
     for count in 1.. {
         match next(session) {
-            Delivery::Events { events, .. } => seen.extend(events.iter().map(|event| event.revision().get())),
+            Delivery::Events { events, .. } => {
+                seen.extend(events.iter().map(|told| told.event.revision().get()))
+            }
             Delivery::Progress { revision, .. } => passed = revision.get(),
             Delivery::Canceled { reason, .. } => panic!("canceled: {reason:?}"),
             Delivery::Created { .. } => {}
