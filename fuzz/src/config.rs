@@ -97,9 +97,11 @@ fn check_refusal(error: &ConfigError, given: &Given) {
     assert!(!about.is_empty() && error.exit_code() > 0);
     let normal = normal(about);
     let names_setting = given.settings.iter().any(|name| normal.contains(name));
-    let names_word = given.words.iter().filter(|word| !word.is_empty()).any(|word| {
+    let names_word = given.words.iter().any(|word| {
         let name = word.trim_start_matches('-').split('=').next().unwrap_or_default();
-        about.contains(name) || about.contains(&format!("{name:?}"))
+        about.contains(&format!("{word:?}"))
+            || about.ends_with(&format!(": {word}"))
+            || about.ends_with(&format!(": -{name}"))
     });
     // The parser of YAML tells lines and columns; what is no mapping of settings at all has no better place.
     let names_place = given.file.is_some() && about.starts_with("the configuration file");

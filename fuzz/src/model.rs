@@ -20,12 +20,14 @@ pub type Rows = BTreeMap<Vec<u8>, Row>;
 pub struct Model {
     revisions: Vec<Rows>,
     pub floor: i64,
+    /// Also to revision 0, which changes nothing.
+    pub was_compacted: bool,
     pub leases: Vec<i64>,
 }
 
 impl Model {
     pub fn new() -> Self {
-        Self { revisions: vec![Rows::new()], floor: 0, leases: Vec::new() }
+        Self { revisions: vec![Rows::new()], floor: 0, was_compacted: false, leases: Vec::new() }
     }
 
     pub fn revision(&self) -> i64 {
