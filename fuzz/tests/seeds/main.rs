@@ -59,6 +59,7 @@ fn write_the_seeds() {
             write(target, &name, &bytes);
         }
     }
+    write_limits();
     write_streams(&requests);
     write_commands(&requests);
     write_records(&requests);
@@ -66,6 +67,18 @@ fn write_the_seeds() {
     write_logs();
     for (name, bytes) in steps::all() {
         write("apply", name, &bytes);
+    }
+}
+
+/// The target's history leaves six living keys: limits around that, in the orders that take different ways.
+fn write_limits() {
+    for limit in 5..=7 {
+        for (sort_order, sort_target) in [(0, 0), (2, 0), (1, 3), (2, 4)] {
+            let (key, range_end) = (Bytes::from_static(b"\0"), Bytes::from_static(b"\0"));
+            let request =
+                wire::RangeRequest { key, range_end, limit, sort_order, sort_target, ..Default::default() };
+            write("range", &format!("limit-{limit}-{sort_order}-{sort_target}"), &request.encode_to_vec());
+        }
     }
 }
 
