@@ -47,6 +47,14 @@ fmt: ## formats the Rust and the Go sources
 	cargo fmt --all
 	gofmt -l -w tests/kubernetes
 
+.PHONY: fuzz
+fuzz: setup ## fuzzes every target for a minute, two at a time (FUZZ_SECONDS=n; ARGS="TARGET...")
+	scripts/fuzz $(or $(FUZZ_SECONDS),60) $(ARGS)
+
+.PHONY: fuzz-night
+fuzz-night: setup ## the same for an hour each: six hours on two cores
+	scripts/fuzz $(or $(FUZZ_SECONDS),3600) $(ARGS)
+
 .PHONY: bench
 bench: setup ## the benches; ARGS goes to cargo bench
 	cargo bench --workspace --locked $(ARGS)

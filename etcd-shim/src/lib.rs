@@ -29,6 +29,11 @@ pub mod service;
 // Wire messages to and from the store's types; errors to exact statuses.
 mod convert;
 
+/// What fuzzing needs of the conversions; no part of the crate's interface.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 // The wire: messages and services.
 pub mod proto;
 

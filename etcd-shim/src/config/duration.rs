@@ -19,11 +19,9 @@ const NANOS: [(&str, u128); 8] = [
 /// Parses a duration. A negative one is refused: no setting of etcd's means anything with it.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let invalid = || format!("time: invalid duration {text:?}");
-    let unsigned = match text.strip_prefix('-') {
-        Some(rest) if parse(rest)? == Duration::ZERO => return Ok(Duration::ZERO),
-        Some(_) => return Err(format!("the duration {text:?} is negative")),
-        None => text.strip_prefix('+').unwrap_or(text),
-    };
+    // One sign: a row of them is no duration, and no reason to recurse.
+    let is_negative = text.starts_with('-');
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     if unsigned == "0" {
         return Ok(Duration::ZERO);
     }
@@ -53,6 +51,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
     // Go counts in signed 64-bit nanoseconds, about 292 years.
     match i64::try_from(total_nanos) {
+        Ok(nanos) if is_negative && nanos > 0 => Err(format!("the duration {text:?} is negative")),
         Ok(nanos) => Ok(Duration::from_nanos(nanos.unsigned_abs())),
         Err(_) => Err(invalid()),
     }
@@ -142,10 +141,18 @@ mod tests {
             ("1.2.3s", "time: invalid duration \"1.2.3s\""),
             ("9999999h", "time: invalid duration \"9999999h\""),
             ("-5s", "the duration \"-5s\" is negative"),
+            ("--5s", "time: invalid duration \"--5s\""),
+            ("--0", "time: invalid duration \"--0\""),
+            ("+-5s", "time: invalid duration \"+-5s\""),
             ("5 s", "time: unknown unit \" s\" in duration \"5 s\""),
         ] {
             assert_eq!(parse(text), Err(reason.to_owned()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_row_of_signs_is_refused_like_one_too_many() {
+        assert!(parse(&"-".repeat(1 << 20)).is_err());
     }
 
     #[test]

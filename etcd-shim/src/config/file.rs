@@ -8,6 +8,7 @@ use super::ConfigError;
 use super::flags::{self, Kind};
 use super::values::{Origin, Values};
 use serde_yaml_ng::Value;
+use std::io;
 use std::path::Path;
 
 /// The keys of a TLS section with the flag of each, for clients and for peers.
@@ -24,9 +25,13 @@ const TLS_KEYS: [(&str, &str, &str); 10] = [
     ("crl-file", "client-crl-file", "peer-crl-file"),
 ];
 
-/// Reads a configuration file.
-pub fn read(path: &Path, warnings: &mut Vec<String>) -> Result<Values, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+/// Reads a configuration file, whose text comes from `read`.
+pub fn read(
+    path: &Path,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+    warnings: &mut Vec<String>,
+) -> Result<Values, ConfigError> {
+    let text = read(path).map_err(|error| {
         ConfigError::Invalid(format!("cannot read the configuration file {}: {error}", path.display()))
     })?;
     parse(&text, warnings).map_err(|reason| {

@@ -43,6 +43,8 @@ pub use settings::{
 pub use url::{Address, Scheme, Url};
 
 use flags::Class;
+use std::io;
+use std::path::Path;
 use values::Values;
 
 /// What the command line asks the program to do.
@@ -60,6 +62,16 @@ pub enum Invocation {
 pub fn load(
     arguments: &[String],
     environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Invocation, ConfigError> {
+    load_with(arguments, environment, &|path| std::fs::read_to_string(path))
+}
+
+/// As [`load`], with the configuration file's text from `read`: whoever makes up command lines does not want them to name
+/// files of the machine.
+pub fn load_with(
+    arguments: &[String],
+    environment: impl IntoIterator<Item = (String, String)>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Invocation, ConfigError> {
     if let Some(command) = arguments.first().filter(|word| ["gateway", "grpc-proxy"].contains(&word.as_str()))
     {
@@ -85,7 +97,7 @@ pub fn load(
             for flag in from_flags.names().filter(|flag| *flag != "config-file") {
                 warnings.push(format!("the configuration file {name} is used: --{flag} is ignored"));
             }
-            file::read(std::path::Path::new(&name), &mut warnings)?
+            file::read(Path::new(&name), read, &mut warnings)?
         }
         None => environment::merge(from_flags, &environment, &mut warnings)?,
     };

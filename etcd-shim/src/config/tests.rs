@@ -274,10 +274,13 @@ fn contradictions_are_refused() {
         ),
         (
             "--listen-client-urls=http://example.com:1 --advertise-client-urls=http://x:1",
-            "expected IP in URL for binding (http://example.com:1)",
+            "--listen-client-urls: expected IP in URL for binding (http://example.com:1)",
         ),
         ("--advertise-client-urls=http://:1", "--advertise-client-urls: unexpected empty host (http://:1)"),
-        ("--listen-metrics-urls=http://localhost:2379", "http://localhost:2379 is listened on twice"),
+        (
+            "--listen-metrics-urls=http://localhost:2379",
+            "--listen-metrics-urls: http://localhost:2379 is listened on twice",
+        ),
         (
             "--initial-cluster=other=http://localhost:2380",
             "couldn't find local name \"default\" in the initial cluster configuration",
@@ -290,7 +293,7 @@ fn contradictions_are_refused() {
         ("--cert-file=/c", "--key-file and --cert-file must both be present [key: , cert: /c]"),
         (
             "--listen-client-urls=https://127.0.0.1:1 --advertise-client-urls=https://x:1",
-            "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS \
+            "--listen-client-urls: TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS \
              scheme",
         ),
         (
@@ -318,7 +321,10 @@ fn contradictions_are_refused() {
         assert_eq!(refusal(line), (1, reason.to_owned()), "{line}");
     }
     let (_, reason) = refusal("--cipher-suites=TLS_RSA_WITH_RC4_128_SHA");
-    assert!(reason.starts_with("unexpected TLS cipher suite \"TLS_RSA_WITH_RC4_128_SHA\""), "{reason}");
+    assert!(
+        reason.starts_with("--cipher-suites: unexpected TLS cipher suite \"TLS_RSA_WITH_RC4_128_SHA\""),
+        "{reason}"
+    );
 }
 
 #[test]

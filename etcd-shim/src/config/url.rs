@@ -83,9 +83,13 @@ impl Url {
         let (host, port) = rest.rsplit_once(':').ok_or_else(form)?;
         let host = match host.strip_prefix('[') {
             Some(bracketed) => bracketed.strip_suffix(']').ok_or_else(form)?,
-            None if host.contains([':', '[', ']', '@', '?', '#']) => return Err(form()),
+            None if host.contains(':') => return Err(form()),
             None => host,
         };
+        let is_foreign = |letter: char| letter.is_whitespace() || letter.is_control();
+        if host.contains(['[', ']', '@', '?', '#']) || host.contains(is_foreign) {
+            return Err(form());
+        }
         let port = port.parse().map_err(|_| form())?;
         Ok(Url { scheme, address: Address::Tcp { host: host.to_owned(), port } })
     }
@@ -165,6 +169,9 @@ mod tests {
             ("http://a", "URL address does not have the form \"host:port\": http://a"),
             ("http://a:99999", "URL address does not have the form \"host:port\": http://a:99999"),
             ("http://::1:80", "URL address does not have the form \"host:port\": http://::1:80"),
+            ("http://[@]:1", "URL address does not have the form \"host:port\": http://[@]:1"),
+            ("http://[a]b]:1", "URL address does not have the form \"host:port\": http://[a]b]:1"),
+            ("http://a b:1", "URL address does not have the form \"host:port\": http://a b:1"),
             ("unix://", "a unix URL names a socket file: unix://"),
         ] {
             assert_eq!(Url::parse(text), Err(reason.to_owned()));

@@ -51,15 +51,23 @@ fn listening(listen: &Listen) -> Result<(), ConfigError> {
         return refuse("--listen-client-urls: no valid URLs given".to_owned());
     }
     let mut seen: Vec<&Address> = Vec::new();
-    for url in listen.client.iter().chain(&listen.client_http).chain(&listen.metrics).chain(&listen.peer) {
-        url.check_bindable().or_else(refuse)?;
+    let peers = listen.peer.iter().map(|url| ("listen-peer-urls", url));
+    for (flag, url) in for_clients(listen).chain(peers) {
+        url.check_bindable().or_else(|reason| refuse(format!("--{flag}: {reason}")))?;
         let chosen_by_system = matches!(url.address, Address::Tcp { port: 0, .. });
         if !chosen_by_system && seen.contains(&&url.address) {
-            return refuse(format!("{url} is listened on twice"));
+            return refuse(format!("--{flag}: {url} is listened on twice"));
         }
         seen.push(&url.address);
     }
     Ok(())
+}
+
+/// Where clients are listened to, with the flag that says so.
+fn for_clients(listen: &Listen) -> impl Iterator<Item = (&'static str, &Url)> {
+    let client = listen.client.iter().map(|url| ("listen-client-urls", url));
+    let http = listen.client_http.iter().map(|url| ("listen-client-http-urls", url));
+    client.chain(http).chain(listen.metrics.iter().map(|url| ("listen-metrics-urls", url)))
 }
 
 fn advertising(config: &Config, values: &Values) -> Result<(), ConfigError> {
@@ -141,7 +149,7 @@ fn tls(tls: &TlsSettings) -> Result<(), ConfigError> {
     for name in &tls.cipher_suites {
         if !CIPHER_SUITES.contains(&name.as_str()) {
             return refuse(format!(
-                "unexpected TLS cipher suite {name:?} (must be one of: {})",
+                "--cipher-suites: unexpected TLS cipher suite {name:?} (must be one of: {})",
                 CIPHER_SUITES.join(", ")
             ));
         }
@@ -155,19 +163,15 @@ fn tls(tls: &TlsSettings) -> Result<(), ConfigError> {
 fn tls_use(config: &Config, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
     let (tls, listen) = (&config.tls, &config.listen);
     let has_certificate = tls.cert_file.is_some();
-    for url in listen.client.iter().chain(&listen.client_http).chain(&listen.metrics) {
+    for (flag, url) in for_clients(listen) {
         if url.scheme.is_secure() && !has_certificate && !tls.auto_tls {
             return refuse(format!(
-                "TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with HTTPS scheme"
+                "--{flag}: TLS key/cert (--cert-file, --key-file) must be provided for client url {url} with \
+                 HTTPS scheme"
             ));
         }
     }
-    let secure = listen
-        .client
-        .iter()
-        .chain(&listen.client_http)
-        .chain(&listen.metrics)
-        .any(|url| url.scheme.is_secure());
+    let secure = for_clients(listen).any(|(_, url)| url.scheme.is_secure());
     if secure && tls.client_cert_auth && tls.trusted_ca_file.is_none() {
         return refuse(
             "--client-cert-auth needs --trusted-ca-file: it says who signs the clients' certificates"

@@ -33,6 +33,9 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = PAGE_BYTES;
 pub(super) const FRAME_HEADER_BYTES: u64 = 32;
 /// Frames begin on multiples of this: recovery looks for them there.
 pub(super) const FRAME_ALIGN_BYTES: u64 = 8;
+/// Where the numbers of segments, frames and entries end: no log lives long enough to get there. What claims to be
+/// beyond is damaged, so that counting on from any number that was read cannot overflow.
+pub(super) const NUMBER_END: u64 = 1 << 62;
 /// The longest payload of one frame: far above what is ever proposed at once, and safe in 32 bits.
 pub(super) const MAX_PAYLOAD_BYTES: u64 = 1 << 30;
 
@@ -145,7 +148,7 @@ impl SegmentHeader {
             return Err(BadHeader::Newer(version));
         }
         let (log_id, sequence) = (LogId(get_u64(page, 24)), Sequence(get_u64(page, 16)));
-        if log_id.0 == 0 || sequence.0 == 0 || version == 0 {
+        if log_id.0 == 0 || sequence.0 == 0 || sequence.0 >= NUMBER_END || version == 0 {
             return Err(BadHeader::Damaged);
         }
         let header = Self { log_id, sequence };
@@ -283,6 +286,14 @@ mod tests {
         let crc = crc32fast::hash(&newer[..32]);
         newer[32..36].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(SegmentHeader::decode(&newer), Err(BadHeader::Newer(3)));
+    }
+
+    #[test]
+    fn a_sequence_that_no_log_reaches_is_damage() {
+        for (sequence, is_sound) in [(NUMBER_END - 1, true), (NUMBER_END, false), (u64::MAX, false)] {
+            let header = SegmentHeader { log_id: LogId(9), sequence: Sequence(sequence) };
+            assert_eq!(SegmentHeader::decode(&header.encode(8 << 10)).is_ok(), is_sound, "{sequence}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Every record has a checksum of its own beside the frame's: an entry read years later for a slow follower is
 //! checked without reading the frame around it.
 
-use super::format::{get_u32, get_u64};
+use super::format::{NUMBER_END, get_u32, get_u64};
 use super::{EntryKind, HardState, LogEntry};
 use crate::types::{LogIndex, NodeId, Term};
 use bytes::Bytes;
@@ -114,10 +114,10 @@ pub(super) fn get(bytes: &[u8]) -> Result<(Record<'_>, usize), &'static str> {
             vote: NodeId::new(get_u64(body, 8)),
             commit: LogIndex::new(get_u64(body, 16)),
         }),
-        (KIND_POSITION, INDEX_BYTES) => Record::Position(LogIndex::new(get_u64(body, 0))),
-        (KIND_RESTART, INDEX_BYTES) => Record::Restart(LogIndex::new(get_u64(body, 0))),
+        (KIND_POSITION, INDEX_BYTES) => Record::Position(get_index(body)?),
+        (KIND_RESTART, INDEX_BYTES) => Record::Restart(get_index(body)?),
         (KIND_ENTRY, ENTRY_HEAD_BYTES..) => Record::Entry {
-            index: LogIndex::new(get_u64(body, 0)),
+            index: get_index(body)?,
             term: Term::new(get_u64(body, 8)),
             kind: match bytes[1] {
                 0 => EntryKind::Normal,
@@ -130,6 +130,14 @@ pub(super) fn get(bytes: &[u8]) -> Result<(Record<'_>, usize), &'static str> {
         _ => return Err("a record of a kind or length that this format does not know"),
     };
     Ok((record, length))
+}
+
+/// The index that `body` begins with.
+fn get_index(body: &[u8]) -> Result<LogIndex, &'static str> {
+    match get_u64(body, 0) {
+        index if index < NUMBER_END => Ok(LogIndex::new(index)),
+        _ => Err("an entry's index is larger than any log gets"),
+    }
 }
 
 /// Reads the entry that `record` consists of, sharing its bytes.
@@ -149,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_reads_back(numbers in any::<(u64, u64)>(), kind in 0..3,
+        fn an_entry_reads_back(numbers in (0..NUMBER_END, any::<u64>()), kind in 0..3,
                                data in prop::collection::vec(any::<u8>(), 0..200)) {
             let kinds = [EntryKind::Normal, EntryKind::ConfChange, EntryKind::ConfChangeV2];
             let entry = LogEntry { index: LogIndex::new(numbers.0), term: Term::new(numbers.1),
@@ -163,6 +171,21 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = get(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_index_that_no_log_reaches_is_refused() {
+        for (index, is_sound) in [(NUMBER_END - 1, true), (NUMBER_END, false), (u64::MAX, false)] {
+            let mut records = [Vec::new(), Vec::new(), Vec::new()];
+            let index = LogIndex::new(index);
+            put_position(&mut records[0], index);
+            put_restart(&mut records[1], index);
+            let (term, kind) = (Term::new(u64::MAX), EntryKind::Normal);
+            put_entry(&mut records[2], &LogEntry { index, term, kind, data: Bytes::new() });
+            for record in &records {
+                assert_eq!(get(record).is_ok(), is_sound, "{index}");
+            }
         }
     }
 

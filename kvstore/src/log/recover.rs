@@ -3,8 +3,8 @@
 use super::damage::{damaged, foreign, io_failed, newer, unusable};
 use super::file::{File, Files};
 use super::format::{
-    BadHeader, FRAME_HEADER_BYTES, FileRole, LogId, PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
-    Sequence, page_start, zeros_end,
+    BadHeader, FRAME_HEADER_BYTES, FileRole, LogId, NUMBER_END, PAGE_BYTES, SEGMENT_HEADER_BYTES,
+    SegmentHeader, Sequence, page_start, zeros_end,
 };
 use super::record::{self, Record};
 use super::scan::{Frame, Scanned, Window, scan};
@@ -228,6 +228,9 @@ impl Replay {
         let bad = |what: &str| damaged(&segment.path, frame_at, what);
         if self.next_frame.is_some_and(|expected| expected != frame.number) {
             return Err(bad("a frame of the raft log is missing before this one"));
+        }
+        if frame.number >= NUMBER_END {
+            return Err(bad("this frame's number is larger than any log gets"));
         }
         let first_in_log = self.next_frame.is_none();
         let first_in_segment = frame_at == SEGMENT_HEADER_BYTES;

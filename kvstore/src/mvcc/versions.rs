@@ -201,6 +201,10 @@ impl Versions {
         {
             return Err(Error::Compacted { floor });
         }
+        if to < Revision::NONE {
+            // Below where etcd begins to count; a floor there would let later ones through twice.
+            return Err(Error::Compacted { floor: Revision::NONE });
+        }
         if to > self.revision {
             return Err(Error::FutureRevision { current: self.revision });
         }

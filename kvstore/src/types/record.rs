@@ -183,6 +183,9 @@ pub fn get_varint(bytes: &[u8], mut at: usize) -> Option<(u64, usize)> {
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(at)?;
         at += 1;
+        if shift == 63 && byte > 1 {
+            return None; // More than 64 bits.
+        }
         number |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some((number, at));
@@ -219,6 +222,13 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             let _ = KeyValue::decode(bytes.into());
+        }
+
+        /// Nothing is lost without a word: protobuf libraries refuse these too.
+        #[test]
+        fn a_number_of_more_than_64_bits_is_none(last in 2u8..) {
+            let bytes = [&[0xff; 9][..], &[last]].concat();
+            prop_assert_eq!(get_varint(&bytes, 0), None);
         }
 
         #[test]

@@ -70,11 +70,14 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     ),
     (
         &["tonic", "prost", "hyper", "axum"],
-        &["kvstore::transport", "etcd-shim", "k8sd-lite", "benches", "tests"],
+        &["kvstore::transport", "etcd-shim", "k8sd-lite", "benches", "tests", "fuzz"],
     ),
-    // The wire's packages. Tests and benches are clients.
-    (&["etcdserverpb", "mvccpb", "authpb", "v3lockpb", "v3electionpb"], &["etcd-shim", "benches", "tests"]),
-    (&["etcd_shim"], &["etcd-shim", "k8sd-lite", "benches", "tests"]),
+    // The wire's packages. Tests and benches are clients; fuzzing makes requests.
+    (
+        &["etcdserverpb", "mvccpb", "authpb", "v3lockpb", "v3electionpb"],
+        &["etcd-shim", "benches", "tests", "fuzz"],
+    ),
+    (&["etcd_shim"], &["etcd-shim", "k8sd-lite", "benches", "tests", "fuzz"]),
     (&["k8sd_lite"], &["k8sd-lite", "tests"]),
 ];
 
@@ -84,7 +87,7 @@ const PURE: &[&str] = &["types", "command", "consensus", "apply", "lease", "mvcc
 
 /// What other crates may name of kvstore: the door, and the words that go through it.
 const DOOR: &[&str] = &["store", "types", "command"];
-/// Crates that are held to the door. Tests and benches look inside.
+/// Crates that are held to the door. Tests, benches and fuzzing look inside.
 const OUTSIDE: &[&str] = &["etcd-shim", "k8sd-lite"];
 
 /// Where a file belongs.

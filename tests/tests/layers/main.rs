@@ -21,7 +21,7 @@ const SKIPPED: &[&str] = &["target", ".git", ".cargo", "corpus", "artifacts", "n
 const TEXTS: &[&str] =
     &["rs", "toml", "md", "go", "mod", "sh", "yaml", "yml", "json", "proto", "script", "txt", ""];
 /// The crates whose programs are checked.
-const CRATES: &[&str] = &["kvstore", "etcd-shim", "k8sd-lite", "benches", "tests"];
+const CRATES: &[&str] = &["kvstore", "etcd-shim", "k8sd-lite", "benches", "tests", "fuzz"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository").to_path_buf()

@@ -15,6 +15,8 @@ impl Keyspace {
 fn the_floor_moves_by_etcds_rules() {
     let mut keyspace = Keyspace::new(0);
     // A fresh etcd is compacted at -1: 0 is accepted, once.
+    assert_eq!(keyspace.compact(-1), Err(Error::Compacted { floor: rev(0) }));
+    assert_eq!(keyspace.compact(i64::MIN), Err(Error::Compacted { floor: rev(0) }));
     assert_eq!(keyspace.compact(0), Ok(()));
     assert_eq!(keyspace.compact(0), Err(Error::Compacted { floor: rev(0) }));
     assert_eq!(keyspace.compact(2), Err(Error::FutureRevision { current: rev(1) }));
