@@ -56,7 +56,7 @@ const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20 };
 const ATTEMPTS_MAX: usize = 16;
 
 /// How much less these threads are worth than those that serve everybody (the system's nice value).
-const NICENESS: i32 = 5;
+const NICENESS: i32 = 10;
 
 /// The bounds of one server.
 #[derive(Debug)]
