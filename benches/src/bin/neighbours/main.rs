@@ -36,9 +36,8 @@ const ATTACKERS_NICENESS: i32 = 10;
 /// What the attack leaves must be gone within this.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Descriptors and threads that may come and go with the store's own work.
-const DESCRIPTORS_SLACK: u64 = 32;
-const THREADS_SLACK: u64 = 8;
+/// Threads for reads and hashes rest for some seconds before they end.
+const THREADS_SLACK: u64 = 4;
 
 struct Arguments {
     is_short: bool,
@@ -75,9 +74,9 @@ fn parse() -> Result<Arguments, String> {
 fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row<'a>> {
     let plan = if arguments.is_short {
         Plan {
-            before: Duration::from_millis(700),
-            during: Duration::from_millis(1200),
-            after: Duration::from_millis(500),
+            before: Duration::from_millis(500),
+            during: Duration::from_millis(900),
+            after: Duration::from_millis(300),
         }
     } else {
         Plan {
@@ -138,14 +137,13 @@ fn left_behind(server: &Server, before: server::Usage) -> Option<String> {
     let begun = Instant::now();
     loop {
         let now = server.usage();
-        let files_are_back = now.descriptors <= before.descriptors + DESCRIPTORS_SLACK;
-        if files_are_back && now.threads <= before.threads + THREADS_SLACK {
+        if now.sockets <= before.sockets && now.threads <= before.threads + THREADS_SLACK {
             return None;
         }
         if begun.elapsed() > CLEANING_PATIENCE {
             return Some(format!(
-                "left behind: {} threads after {}, {} open files after {}",
-                now.threads, before.threads, now.descriptors, before.descriptors
+                "left behind: {} threads after {}, {} sockets after {}",
+                now.threads, before.threads, now.sockets, before.sockets
             ));
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -17,7 +17,8 @@ pub struct Usage {
     /// Its peak since [`Server::forget_peak`].
     pub peak_mib: u64,
     pub threads: u64,
-    pub descriptors: u64,
+    /// Not all open files: the storage engine opens and closes them as it likes.
+    pub sockets: u64,
 }
 
 /// A running server with a fresh directory.
@@ -75,6 +76,13 @@ impl Server {
         let _ = std::fs::write(self.proc("clear_refs"), "5");
     }
 
+    fn sockets(&self) -> u64 {
+        let Ok(files) = std::fs::read_dir(self.proc("fd")) else { return 0 };
+        // One may be closed by now.
+        let targets = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count() as u64
+    }
+
     pub fn usage(&self) -> Usage {
         let status = std::fs::read_to_string(self.proc("status")).unwrap_or_default();
         let number = |name: &str| {
@@ -85,7 +93,7 @@ impl Server {
             rss_mib: number("VmRSS:") >> 10,
             peak_mib: number("VmHWM:") >> 10,
             threads: number("Threads:"),
-            descriptors: std::fs::read_dir(self.proc("fd")).map_or(0, |files| files.count() as u64),
+            sockets: self.sockets(),
         }
     }
 }

@@ -13,7 +13,7 @@ const AT_ONCE: usize = 64;
 pub async fn prepare(attacker: Attacker) {
     let count = attacker.scale(100_000i64, 5_000);
     // Making one costs two requests; a slow machine makes a thousand in a second.
-    let end = Instant::now() + Duration::from_secs(attacker.scale(75, 9));
+    let end = Instant::now() + Duration::from_secs(attacker.scale(75, 6));
     let (channel, kv) = (attacker.channel().await, attacker.kv().await);
     let mut tasks = JoinSet::new();
     for id in 1..=count {
@@ -34,7 +34,7 @@ pub async fn prepare(attacker: Attacker) {
     let left = end.saturating_duration_since(Instant::now());
     attacker.note(format!("made {:.0} s before their end", left.as_secs_f64()));
     // What the neighbours' quiet time and the way there take.
-    tokio::time::sleep(left.saturating_sub(Duration::from_secs(attacker.scale(8, 4)))).await;
+    tokio::time::sleep(left.saturating_sub(Duration::from_secs(attacker.scale(8, 2)))).await;
 }
 
 /// Waits until all are gone, whatever the time.
@@ -43,7 +43,7 @@ pub async fn expire(attacker: Attacker) {
     let mut first_gone: Option<Instant> = None;
     let count = attacker.scale(100_000, 5_000);
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let outcome = leases.lease_leases(pb::LeaseLeasesRequest {}).await;
         attacker.tell(&outcome);
         let left = outcome.map_or(0, |response| response.into_inner().leases.len());
