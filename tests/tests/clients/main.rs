@@ -8,6 +8,7 @@
 
 mod attack;
 mod connections;
+mod limits;
 mod reads;
 mod watches;
 mod writes;
