@@ -64,6 +64,9 @@ pub struct LargeReads {
     at_once: Arc<Semaphore>,
     hashes: Arc<Semaphore>,
     room: Arc<Semaphore>,
+    room_bytes: usize,
+    room_patience: Duration,
+    reader_patience: Duration,
     replies: Mutex<Vec<Weak<Reply>>>,
 }
 
@@ -78,16 +81,23 @@ impl Wanted {
 
 impl Default for LargeReads {
     fn default() -> Self {
-        Self {
-            at_once: Arc::new(Semaphore::new(LARGE_READS_AT_ONCE)),
-            hashes: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
-            room: Arc::new(Semaphore::new(RESPONSES_HELD_BYTES_MAX / PERMIT_BYTES)),
-            replies: Mutex::default(),
-        }
+        Self::new(RESPONSES_HELD_BYTES_MAX, ROOM_PATIENCE, READER_PATIENCE)
     }
 }
 
 impl LargeReads {
+    fn new(room_bytes: usize, room_patience: Duration, reader_patience: Duration) -> Self {
+        Self {
+            at_once: Arc::new(Semaphore::new(LARGE_READS_AT_ONCE)),
+            hashes: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            room: Arc::new(Semaphore::new(room_bytes / PERMIT_BYTES)),
+            room_bytes,
+            room_patience,
+            reader_patience,
+            replies: Mutex::default(),
+        }
+    }
+
     /// Reads and encodes elsewhere; gives the reply once there is room for it.
     pub async fn read(
         &self,
@@ -114,9 +124,9 @@ impl LargeReads {
     }
 
     async fn room_for(&self, pieces: &Pieces) -> Result<OwnedSemaphorePermit, Status> {
-        let permits = (pieces.bytes() / PERMIT_BYTES).min(RESPONSES_HELD_BYTES_MAX / PERMIT_BYTES);
+        let permits = (pieces.bytes() / PERMIT_BYTES).min(self.room_bytes / PERMIT_BYTES);
         let mut room = pin!(self.room.clone().acquire_many_owned(permits as u32));
-        let mut patience = pin!(tokio::time::sleep(ROOM_PATIENCE));
+        let mut patience = pin!(tokio::time::sleep(self.room_patience));
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         loop {
             tokio::select! {
@@ -134,7 +144,7 @@ impl LargeReads {
         while self.room.available_permits() < permits
             && let Some(reply) = replies.next()
         {
-            if reply.give_up_if_stalled(READER_PATIENCE) {
+            if reply.give_up_if_stalled(self.reader_patience) {
                 tracing::warn!(
                     "a large response was given up: its reader has stopped, and others need the room"
                 );
@@ -292,3 +302,80 @@ pub(super) fn transaction(
 
 /// The number of `responses` in `TxnResponse`.
 const TXN_RESPONSES_TAG: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const NEVER: Duration = Duration::from_secs(600);
+
+    fn pieces(bytes: usize) -> Pieces {
+        let mut writer = Writer::default();
+        writer.field(1, &vec![7; bytes]).unwrap();
+        writer.finish()
+    }
+
+    async fn read(reads: &LargeReads, bytes: usize) -> Result<Arc<Reply>, Status> {
+        reads.read(move |_| Ok(pieces(bytes))).await
+    }
+
+    #[tokio::test]
+    async fn replies_wait_for_room_and_are_refused_in_the_end() {
+        let reads = LargeReads::new(1 << 20, Duration::from_millis(300), NEVER);
+        let first = read(&reads, 900 << 10).await.unwrap();
+        let refused = read(&reads, 900 << 10).await.map(|_| ()).unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: too many requests");
+        assert!(read(&reads, 100 << 10).await.is_ok(), "what fits is sent");
+        let waiting = read(&reads, 900 << 10);
+        let leaving = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(first);
+        };
+        assert!(tokio::join!(waiting, leaving).0.is_ok());
+        assert!(read(&reads, 5 << 20).await.is_ok(), "one that is larger than all of it, alone");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_stopped_makes_room() {
+        let reads = LargeReads::new(1 << 20, NEVER, Duration::from_millis(50));
+        let stalled = read(&reads, 900 << 10).await.unwrap();
+        assert!(read(&reads, 900 << 10).await.is_ok());
+        assert!(!stalled.give_up_if_stalled(Duration::ZERO), "it has lost its memory already");
+    }
+
+    #[tokio::test]
+    async fn few_run_at_a_time_and_nobody_reads_for_who_has_left() {
+        let reads = Arc::new(LargeReads::default());
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = || {
+            let (running, most) = (running.clone(), most.clone());
+            move |_: &Wanted| {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(pieces(10))
+            }
+        };
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let (reads, work) = (reads.clone(), work());
+            all.spawn(async move { reads.read(work).await.map(|_| ()) });
+        }
+        assert!(all.join_all().await.into_iter().all(|read| read.is_ok()));
+        assert_eq!(most.load(Ordering::SeqCst), LARGE_READS_AT_ONCE);
+
+        let (tell, told) = std::sync::mpsc::channel();
+        let left = reads.read(move |wanted| {
+            while wanted.check().is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = tell.send(());
+            Ok(pieces(10))
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), left).await.is_err());
+        tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(10)).unwrap())
+            .await
+            .unwrap();
+    }
+}

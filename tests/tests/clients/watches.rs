@@ -2,10 +2,11 @@
 
 use crate::attack::Attacked;
 use holdfast_tests::Setup;
+use holdfast_tests::wire::etcdserverpb::lease_client::LeaseClient;
 use holdfast_tests::wire::etcdserverpb::watch_client::WatchClient;
 use holdfast_tests::wire::etcdserverpb::watch_request::RequestUnion;
 use holdfast_tests::wire::etcdserverpb::{
-    CompactionRequest, PutRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    CompactionRequest, LeaseKeepAliveRequest, PutRequest, WatchCreateRequest, WatchRequest, WatchResponse,
 };
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -161,6 +162,10 @@ async fn a_stop_ends_streams_that_nobody_reads() {
         let events = idle.next().await.events;
         newest = events.last().and_then(|event| event.kv.as_ref()).map_or(newest, |kv| kv.mod_revision);
     }
+    let mut leases = LeaseClient::new(attacked.node.channel());
+    let (_requests, sent) = mpsc::channel(1);
+    let keep_alives = leases.lease_keep_alive(ReceiverStream::<LeaseKeepAliveRequest>::new(sent)).await;
+    let mut keep_alives = keep_alives.expect("a stream").into_inner();
     let mut node = attacked.alone().await;
     let begun = std::time::Instant::now();
     assert!(tokio::task::block_in_place(|| node.stop()).success());
@@ -172,6 +177,8 @@ async fn a_stop_ends_streams_that_nobody_reads() {
             Err(status) => break status,
         }
     };
+    assert_eq!(end.message(), "etcdserver: server stopped");
+    let end = keep_alives.message().await.expect_err("an end with a word");
     assert_eq!(end.message(), "etcdserver: server stopped");
     drop((unread, node));
 }
