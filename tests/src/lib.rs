@@ -23,4 +23,4 @@ pub use certificates::Certificates;
 pub use etcd_shim::proto::plain as wire;
 pub use node::{Node, Setup, Transport};
 pub use programs::{Etcd, etcd, etcd_if_possible, subject};
-pub use usage::Usage;
+pub use usage::{Usage, forget_peak};

@@ -8,10 +8,17 @@ use std::time::{Duration, Instant};
 pub struct Usage {
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// The most that it was since [`forget_peak`].
+    pub peak_mib: u64,
     /// Threads.
     pub threads: u64,
     /// Open sockets. Not all files: the storage engine opens and closes them as it likes.
     pub sockets: u64,
+}
+
+/// The peak of a process's memory begins anew. A system that refuses leaves the peak of its whole life.
+pub fn forget_peak(process_id: u32) {
+    let _ = std::fs::write(format!("/proc/{process_id}/clear_refs"), "5");
 }
 
 impl Usage {
@@ -31,6 +38,7 @@ impl Usage {
         };
         Usage {
             memory_mib: number("VmRSS:") >> 10,
+            peak_mib: number("VmHWM:") >> 10,
             threads: number("Threads:"),
             sockets: files.flatten().filter(is_socket).count() as u64,
         }

@@ -1,7 +1,7 @@
 //! How many operations a transaction holds, counted before it is decoded.
 //!
-//! An operation may take two bytes on the wire and takes three hundred as a message: two megabytes of them would
-//! become three hundred and stop everybody for a tenth of a second, only to be refused.
+//! An operation may take two bytes on the wire and takes a hundred and fifty as a message: two megabytes of them would
+//! become a hundred and fifty and stop everybody for a while, only to be refused.
 
 /// Operations and compares of a transaction, nested ones included, that are decoded at all. What a server takes is
 /// set by `--max-txn-ops` (128) and counts by list; beyond this a larger setting has no effect.

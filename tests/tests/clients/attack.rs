@@ -4,7 +4,7 @@ use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::{
     PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
 };
-use holdfast_tests::{Node, Setup, Usage};
+use holdfast_tests::{Node, Setup, Usage, forget_peak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,13 +46,14 @@ impl Attacked {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
+        forget_peak(node.process_id());
         let before = Usage::of(node.process_id());
         Attacked { node, before, stop, answered, neighbours }
     }
 
-    /// Memory that has been added since the start, in MiB.
+    /// The most memory that was added since the start, in MiB.
     pub fn added_mib(&self) -> u64 {
-        Usage::of(self.node.process_id()).memory_mib.saturating_sub(self.before.memory_mib)
+        Usage::of(self.node.process_id()).peak_mib.saturating_sub(self.before.memory_mib)
     }
 
     pub fn kv(&self) -> KvClient<Channel> {

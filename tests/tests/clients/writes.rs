@@ -73,7 +73,7 @@ async fn a_burst_is_answered_one_by_one() {
 async fn too_many_operations_are_refused_however_many() {
     let attacked = Attacked::start(Setup::subject()).await;
     let mut kv = attacked.kv();
-    // The last of them fit the largest message, and would be 300 MiB once decoded.
+    // The last of them fit the largest message, and would be 130 MiB once decoded.
     for count in [129, 10_000, 100_000, 900_000] {
         let success = vec![RequestOp::default(); count];
         let status = kv.txn(TxnRequest { success, ..Default::default() }).await.expect_err("too many");
