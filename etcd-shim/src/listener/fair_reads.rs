@@ -1,16 +1,17 @@
 //! Reading in turns.
 //!
 //! A connection reads as long as there is something to read, and all connections share a thread: fifty clients that
-//! send 1.5 MiB each would be read to their end one after the other before anybody else's small request is looked at.
+//! send 1.5 MiB each, or thousands of requests at once, would be read to their end one after the other before anybody
+//! else's single request is looked at.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a connection reads before the others have their turn: some tens of microseconds of copying. Requests
-/// of usual sizes are read in one go.
-pub const READ_SLICE_BYTES: usize = 128 << 10;
+/// Bytes that a connection reads before the others have their turn: ten microseconds of copying, or a hundred small
+/// requests, each of which has a turn of its own before the next slice.
+pub const READ_SLICE_BYTES: usize = 32 << 10;
 
 /// A stream whose reads pause after each slice.
 pub struct FairReads<S> {

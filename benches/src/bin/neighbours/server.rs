@@ -38,6 +38,8 @@ impl Server {
             .arg(format!("--data-dir={}", directory.path().join("data").display()))
             .arg(format!("--listen-client-urls=http://{address}"))
             .arg(format!("--advertise-client-urls=http://{address}"))
+            // Attacks with large values write more than the default allows, and nothing is compacted.
+            .arg(format!("--quota-backend-bytes={}", 16u64 << 30))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
