@@ -109,7 +109,7 @@ impl Kv for KvService {
                     move |wanted: &Wanted| large_reads::transaction(&shared, &transaction, shapes, wanted);
                 return self.read_beside(work).await;
             }
-            read_transaction::execute(&transaction, self.shared.keyspace.reader()).map_err(status::of)?
+            read_transaction::execute(&transaction, self.shared.keyspace.reader())?
         } else {
             self.transact(transaction).await?
         };

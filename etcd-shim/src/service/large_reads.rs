@@ -56,7 +56,7 @@ const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20 };
 const ATTEMPTS_MAX: usize = 16;
 
 /// How much less these threads are worth than those that serve everybody (the system's nice value).
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 5;
 
 /// The bounds of one server.
 #[derive(Debug)]
@@ -210,9 +210,7 @@ pub(super) fn range(
     for _ in 0..attempts {
         match pages(shared, &reader.snapshot(), query, shape, wanted) {
             Err(Fault::Store(Error::Compacted { .. })) if query.at == ReadAt::Latest => {}
-            Err(Fault::Store(error)) => return Err(status::of(error)),
-            Err(Fault::Status(status)) => return Err(status),
-            Ok(pieces) => return Ok(pieces),
+            result => return Ok(result?),
         }
     }
     let (result, revision) = reader.range(query).map_err(status::of)?;
@@ -230,9 +228,19 @@ pub(super) fn range(
 /// The number of `kvs` in `RangeResponse`.
 const RANGE_KVS_TAG: u32 = 2;
 
-enum Fault {
+/// Why a read failed.
+pub(super) enum Fault {
     Store(Error),
     Status(Status),
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Status {
+        match fault {
+            Fault::Store(error) => status::of(error),
+            Fault::Status(status) => status,
+        }
+    }
 }
 
 impl From<Error> for Fault {
@@ -288,7 +296,7 @@ pub(super) fn transaction(
     wanted: &Wanted,
 ) -> Result<Pieces, Status> {
     wanted.check()?;
-    let outcome = read_transaction::execute(transaction, shared.keyspace.reader()).map_err(status::of)?;
+    let outcome = read_transaction::execute(transaction, shared.keyspace.reader())?;
     let header = shared.header(outcome.revision);
     let mut response = transaction::response(outcome, shapes, header);
     let responses = std::mem::take(&mut response.responses);

@@ -32,6 +32,13 @@ pub struct Writer {
     bytes: usize,
 }
 
+/// A response that no client would take, in grpc-go's words.
+pub fn response_too_large(size_bytes: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "grpc: trying to send message larger than max ({size_bytes} vs. {RESPONSE_BYTES_MAX})"
+    ))
+}
+
 /// The pieces of a whole message with its gRPC prefix.
 pub struct Pieces(VecDeque<Bytes>, usize);
 
@@ -56,10 +63,7 @@ impl Writer {
     fn reserve(&mut self, bytes: usize) -> Result<(), Status> {
         let size_bytes = self.bytes + self.current.len() + bytes;
         if size_bytes > RESPONSE_BYTES_MAX {
-            // grpc-go's words.
-            return Err(Status::resource_exhausted(format!(
-                "grpc: trying to send message larger than max ({size_bytes} vs. {RESPONSE_BYTES_MAX})"
-            )));
+            return Err(response_too_large(size_bytes));
         }
         if self.current.len() + bytes > PIECE_BYTES {
             self.cut();
