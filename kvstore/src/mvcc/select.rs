@@ -21,13 +21,13 @@ impl View<'_> {
     }
 
     /// Whether `query` surely needs no more than so many keys and so many bytes of keys and values. Looks at the
-    /// index alone, and at no more of it than that: a read of the past, whose cost it cannot tell, is not surely small.
+    /// index alone, and at no more of it than that: a read of the past, whose cost it cannot tell, is not surely small, not even of one key.
     pub(super) fn is_small(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
+        if matches!(query.at, ReadAt::Revision(at) if at != Revision::NONE && at < self.revision) {
+            return false;
+        }
         if query.range.is_single() {
             return true;
-        }
-        if query.at != ReadAt::Latest {
-            return false;
         }
         if query.projection == Projection::CountOnly {
             return true;

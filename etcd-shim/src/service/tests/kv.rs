@@ -337,3 +337,24 @@ async fn a_call_ends_at_its_deadline_whatever_it_waits_for() {
     assert!(server.kv().range(read).await.is_ok());
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_write_whose_deadline_passes_before_its_turn_is_not_done_and_fails_nobody() {
+    let server = Server::placed(Settings::default(), Placement::Caller);
+    let put = |key: &'static str| pb::PutRequest { key: key.into(), value: "v".into(), ..Default::default() };
+    let mut kv = server.kv();
+    let before = tokio::spawn(async move { kv.put(put("before")).await });
+    tokio::task::yield_now().await;
+    let hasty = with_metadata(put("hasty"), "grpc-timeout", "20m");
+    let late = (Code::DeadlineExceeded, "context deadline exceeded".to_owned());
+    assert_eq!(fault(server.kv().put(hasty).await), late);
+    let mut kv = server.kv();
+    let behind = tokio::spawn(async move { kv.put(put("behind")).await });
+    tokio::task::yield_now().await;
+    let core = tokio::spawn(server.store.take_core().unwrap());
+    assert!(before.await.unwrap().is_ok() && behind.await.unwrap().is_ok());
+    let found = server.kv().range(range("\0", "\0")).await.unwrap().into_inner();
+    assert_eq!(keys(&found), ["before", "behind"]);
+    server.stop().await;
+    core.await.unwrap();
+}

@@ -353,7 +353,17 @@ fn what_is_surely_small_is_told_from_the_index() {
         !small(&keyspace, &|query| (query.limit, query.sort) = (20, newest)),
         "all is read before the cut"
     );
-    assert!(!small(&keyspace, &|query| (query.limit, query.at) = (20, ReadAt::Revision(rev(5)))));
+    for (at, is_small) in [(5, false), (301, false), (302, true), (0, true)] {
+        assert_eq!(
+            small(&keyspace, &|query| (query.limit, query.at) = (20, ReadAt::Revision(rev(at)))),
+            is_small
+        );
+        let one = |query: &mut RangeQuery| {
+            query.range = KeyRange::single("/large");
+            query.at = ReadAt::Revision(rev(at));
+        };
+        assert_eq!(small(&keyspace, &one), is_small, "{at}");
+    }
     assert_eq!(keyspace.engine_reads(), (0, 0));
 
     for n in 0..300 {
