@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a connection reads before the others have their turn: ten microseconds of copying, or a hundred small
-/// requests, each of which has a turn of its own before the next slice.
-pub const READ_SLICE_BYTES: usize = 32 << 10;
+/// Bytes that a connection reads before the others have their turn: some tens of small requests, each of which has a
+/// turn of its own before the next slice. A read may bring more at once, which is one slice then.
+pub const READ_SLICE_BYTES: usize = 8 << 10;
 
 /// A stream whose reads pause after each slice.
 pub struct FairReads<S> {

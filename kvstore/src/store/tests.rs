@@ -162,14 +162,15 @@ async fn a_store_that_is_dropped_leaves_its_directory_to_the_next() {
         let kv = default_keyspace(&store);
         drop(store);
         in_time(kv.put("a", vec![number])).await.unwrap();
-        // Proposed, and nobody waits for it any more.
+        // Under way, proposed or not, and nobody waits for it any more.
         let mut given_up = Box::pin(kv.put("given-up", "x"));
         assert!(given_up.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         drop(given_up);
     }
     let store = Store::open(config).unwrap();
     assert_eq!(in_time(value_of(&default_keyspace(&store), "a")).await.unwrap(), [7]);
-    assert_eq!(in_time(value_of(&default_keyspace(&store), "given-up")).await.unwrap(), b"x");
+    let given_up = in_time(value_of(&default_keyspace(&store), "given-up")).await.unwrap();
+    assert!(given_up.is_empty() || given_up == b"x", "{given_up:?}");
 }
 
 #[tokio::test]
