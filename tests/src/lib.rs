@@ -17,8 +17,10 @@ mod certificates;
 pub mod golden;
 mod node;
 mod programs;
+mod usage;
 
 pub use certificates::Certificates;
 pub use etcd_shim::proto::plain as wire;
 pub use node::{Node, Setup, Transport};
 pub use programs::{Etcd, etcd, etcd_if_possible, subject};
+pub use usage::{Usage, forget_peak};

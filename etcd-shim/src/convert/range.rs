@@ -151,18 +151,17 @@ fn reshape(result: &mut RangeResult, shape: Shape) {
     }
     if shape.blank_leases {
         for kv in &mut result.kvs {
-            if kv.lease != LeaseId::NONE {
-                *kv = KeyValue::new(
-                    kv.key(),
-                    b"",
-                    kv.create_revision,
-                    kv.mod_revision,
-                    kv.version,
-                    LeaseId::NONE,
-                );
-            }
+            *kv = shaped(kv.clone(), shape);
         }
     }
+}
+
+/// One record as the response shows it.
+pub fn shaped(kv: KeyValue, shape: Shape) -> KeyValue {
+    if !shape.blank_leases || kv.lease == LeaseId::NONE {
+        return kv;
+    }
+    KeyValue::new(kv.key(), b"", kv.create_revision, kv.mod_revision, kv.version, LeaseId::NONE)
 }
 
 fn compare(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {

@@ -1,5 +1,6 @@
 //! One connection: HTTP/1 or HTTP/2, whichever the peer speaks.
 
+use super::fair_reads::FairReads;
 use super::first_bytes::FirstBytes;
 use super::shutdown::Signal;
 use bytes::Bytes;
@@ -78,7 +79,7 @@ pub(super) async fn serve<I, S, B>(
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = TokioIo::new(FirstBytes::new(stream, HEAD_PATIENCE));
+    let stream = TokioIo::new(FairReads::new(FirstBytes::new(stream, HEAD_PATIENCE)));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         biased;

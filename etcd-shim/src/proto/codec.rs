@@ -4,7 +4,12 @@
 //! is written. Most messages here are far smaller and the large ones know their size: this codec begins small
 //! and reserves once.
 
+use super::etcdserverpb::TxnRequest;
+use super::operations;
+use crate::convert::status;
+use bytes::Buf;
 use prost::Message;
+use std::any::TypeId;
 use std::marker::PhantomData;
 use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -71,11 +76,15 @@ impl<T: Message> Encoder for Writer<T> {
 /// Decodes messages.
 pub struct Reader<T>(PhantomData<T>);
 
-impl<T: Message + Default> Decoder for Reader<T> {
+impl<T: Message + Default + 'static> Decoder for Reader<T> {
     type Item = T;
     type Error = Status;
 
     fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
+        let is_transaction = TypeId::of::<T>() == TypeId::of::<TxnRequest>();
+        if is_transaction && !operations::are_few(buf.chunk()) {
+            return Err(status::TOO_MANY_OPERATIONS.into());
+        }
         T::decode(buf).map(Some).map_err(|_| Status::internal(UNREADABLE))
     }
 

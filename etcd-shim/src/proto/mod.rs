@@ -19,8 +19,10 @@ pub mod codec;
 mod encoded;
 #[cfg(test)]
 mod facts;
+mod operations;
 
 pub use encoded::{EncodedEvent, EncodedKeyValue};
+pub use operations::OPERATIONS_DECODED_MAX;
 
 /// The compiled definitions, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

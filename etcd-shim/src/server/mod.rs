@@ -164,7 +164,8 @@ async fn serve(
         election_timeout: Duration::from_millis(config.cluster.election_ms),
     };
     let member_id = identity.member_id;
-    let routes = Services::new(store.clone(), identity, settings).routes();
+    let services = Services::new(store.clone(), identity, settings);
+    let routes = services.routes();
     let calls = Calls::new(member::methods(), config.metrics_extensive, config.warn_unary_request);
     let shutdown = Shutdown::default();
     let parts = listeners::Parts { store: store.clone(), member_id, routes, calls: Arc::new(calls) };
@@ -193,14 +194,16 @@ async fn serve(
     tracing::info!(signal = name, "received signal; shutting down");
     notify::systemd("STOPPING=1");
     tokio::select! {
-        ended = end(&store, &shutdown) => ended,
+        ended = end(&store, &services, &shutdown) => ended,
         _ = terminate.recv() => Err("a second signal cut the shutdown short".to_owned()),
         _ = interrupt.recv() => Err("a second signal cut the shutdown short".to_owned()),
     }
 }
 
-async fn end(store: &Store, shutdown: &Shutdown) -> Result<(), String> {
+async fn end(store: &Store, services: &Services, shutdown: &Shutdown) -> Result<(), String> {
     shutdown.drain();
+    // Clients of long streams learn why, and can go elsewhere while the last writes are answered.
+    services.end_streams();
     let begun = Instant::now();
     while store.commands_in_flight() > 0 && begun.elapsed() < WRITES_PATIENCE {
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -1,5 +1,7 @@
 //! KV.
 
+use super::large_reads::{self, Wanted};
+use super::pieces::{Instead, Pieces};
 use super::range_stream::RangeStream;
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction, write};
@@ -7,9 +9,9 @@ use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server::Kv,
 };
-use kvstore::Revision;
-use kvstore::command::{Operation, OperationOutcome, Transaction, TransactionOutcome};
+use kvstore::command::{Operation, OperationOutcome, RangeQuery, Transaction, TransactionOutcome};
 use kvstore::store::Consistency;
+use kvstore::{KeyRange, Revision};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -22,6 +24,17 @@ impl KvService {
     async fn transact(&self, transaction: Transaction) -> Result<TransactionOutcome, Status> {
         self.shared.keyspace.transact(transaction).await.map_err(status::of)
     }
+
+    /// A response whose message is made elsewhere.
+    async fn read_beside<T: Default>(
+        &self,
+        work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let reply = self.shared.large_reads.read(work).await?;
+        let mut response = Response::new(T::default());
+        response.extensions_mut().insert(Instead(reply));
+        Ok(response)
+    }
 }
 
 #[tonic::async_trait]
@@ -31,6 +44,14 @@ impl Kv for KvService {
         let consistency =
             if request.serializable { Consistency::Serializable } else { Consistency::Linearizable };
         let (query, shape) = range::query(request)?;
+        if !large_reads::is_small(self.shared.keyspace.reader(), &query) {
+            // A read of no key: it waits as this one has to.
+            let nothing = RangeQuery::new(KeyRange::single(&b""[..]));
+            self.shared.keyspace.range(nothing, consistency).await.map_err(status::of)?;
+            let shared = Arc::clone(&self.shared);
+            let work = move |wanted: &Wanted| large_reads::range(&shared, &query, shape, wanted);
+            return self.read_beside(work).await;
+        }
         let reply = self.shared.keyspace.range(query, consistency).await.map_err(status::of)?;
         Ok(Response::new(range::response(reply.result, shape, self.shared.header(reply.revision))))
     }
@@ -82,7 +103,13 @@ impl Kv for KvService {
             if !serializable {
                 self.shared.keyspace.read_barrier().await.map_err(status::of)?;
             }
-            read_transaction::execute(&transaction, self.shared.keyspace.reader()).map_err(status::of)?
+            if !large_reads::is_small_transaction(self.shared.keyspace.reader(), &transaction) {
+                let shared = Arc::clone(&self.shared);
+                let work =
+                    move |wanted: &Wanted| large_reads::transaction(&shared, &transaction, shapes, wanted);
+                return self.read_beside(work).await;
+            }
+            read_transaction::execute(&transaction, self.shared.keyspace.reader())?
         } else {
             self.transact(transaction).await?
         };

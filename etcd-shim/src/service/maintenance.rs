@@ -25,11 +25,7 @@ impl MaintenanceService {
     /// Hashes off this thread: every record of the keyspace is read.
     async fn hash(&self, at: Option<Revision>) -> Result<HashKv, Status> {
         let keyspace = self.shared.keyspace.clone();
-        let hashed = tokio::task::spawn_blocking(move || keyspace.hash_kv(at)).await;
-        match hashed {
-            Ok(result) => result.map_err(status::of),
-            Err(fault) => Err(Status::internal(format!("etcdserver: hashing ended early: {fault}"))),
-        }
+        self.shared.large_reads.hash(move || keyspace.hash_kv(at)).await?.map_err(status::of)
     }
 
     async fn change_alarm(&self, alarm: Alarm, activate: bool) -> Result<(Vec<Alarm>, Revision), Status> {

@@ -1,9 +1,10 @@
 //! The services: one file for each of etcd's, and what they share.
 //!
-//! A call's way: [`guard`] looks at the metadata and the size of what arrives, tonic decodes the message, the
-//! method below hands it to `convert`, awaits the store, and gives the outcome back through `convert`. Unary
-//! methods hold no state; the two long-lived streams (`watch`, the keep-alives of `lease`) are plain state
-//! machines that the connection's task polls. No call spawns a task or locks anything of its own.
+//! A call's way: [`guard`] looks at the metadata, the deadline and the size of what arrives ([`incoming`]), tonic
+//! decodes the message, the method below hands it to `convert`, awaits the store, and gives the outcome back through
+//! `convert`. Unary methods hold no state; the two long-lived streams (`watch`, the keep-alives of `lease`) are plain
+//! state machines that the connection's task polls. No call spawns a task or locks anything of its own, but reads that
+//! may be large and hashes: they run on threads beside ([`large_reads`]), and their replies leave in [`pieces`].
 //!
 //! Invariants:
 //! - the response stream is the only queue between a stream and its client: while the client does not read,
@@ -15,13 +16,17 @@
 
 mod auth;
 mod cluster;
+mod deadline;
 mod election;
 mod guard;
 mod identity;
+pub(crate) mod incoming;
 mod kv;
+pub(crate) mod large_reads;
 mod lease;
 mod lock;
 mod maintenance;
+mod pieces;
 mod range_stream;
 mod read_transaction;
 mod routes;
@@ -36,8 +41,10 @@ pub use identity::{Identity, cluster_id, member_id};
 use crate::convert::header::Headers;
 use crate::convert::status;
 use crate::proto::etcdserverpb::ResponseHeader;
+use incoming::Incoming;
 use kvstore::store::{Keyspace, Store};
 use kvstore::{KeyspaceId, Revision};
+use large_reads::LargeReads;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +98,19 @@ impl Services {
         let headers = Headers { cluster_id: identity.cluster_id, member_id: identity.member_id };
         let keyspace = store.keyspace(KeyspaceId::DEFAULT);
         let streams_end = StreamsEnd::new();
-        Self { shared: Arc::new(Shared { store, keyspace, identity, settings, headers, streams_end }) }
+        let (large_reads, incoming) = Default::default();
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                keyspace,
+                identity,
+                settings,
+                headers,
+                streams_end,
+                large_reads,
+                incoming,
+            }),
+        }
     }
 
     /// Ends all watch and keep-alive streams with "server stopped", so that connections can be closed without
@@ -109,6 +128,8 @@ struct Shared {
     settings: Settings,
     headers: Headers,
     streams_end: StreamsEnd,
+    large_reads: LargeReads,
+    incoming: Arc<Incoming>,
 }
 
 impl Shared {

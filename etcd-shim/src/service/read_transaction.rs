@@ -1,19 +1,25 @@
 //! Transactions that only read: answered from one snapshot, without the log.
 
+use super::large_reads::{Fault, RESPONSE_BYTES_MAX};
+use super::pieces::response_too_large;
 use kvstore::command::{
     Compare, CompareResult, CompareTarget, Operation, OperationOutcome, Projection, RangeQuery, ReadAt,
     Transaction, TransactionOutcome,
 };
 use kvstore::store::{Reader, Snapshot};
-use kvstore::{Error, KeyValue, LeaseId, Result, Revision};
+use kvstore::{Error, KeyValue, LeaseId, Revision};
 use std::cmp::Ordering;
+use tonic::Status;
 
 /// How often the transaction begins again because compaction overtook its snapshot; each time needs a newer
 /// compaction.
 const ATTEMPTS_MAX: usize = 16;
 
 /// Executes `transaction`, which holds nothing but ranges.
-pub fn execute(transaction: &Transaction, reader: &Reader) -> Result<TransactionOutcome> {
+///
+/// # Errors
+/// Those of a range, and "too large" as soon as the results together are more than a response may be.
+pub fn execute(transaction: &Transaction, reader: &Reader) -> Result<TransactionOutcome, Status> {
     let reads_the_past = |operations: &[Operation]| {
         operations
             .iter()
@@ -23,19 +29,19 @@ pub fn execute(transaction: &Transaction, reader: &Reader) -> Result<Transaction
     loop {
         match on_snapshot(transaction, &reader.snapshot()) {
             // A read of the past that is compacted stays compacted.
-            Err(Error::Compacted { .. })
+            Err(Fault::Store(Error::Compacted { .. }))
                 if attempts < ATTEMPTS_MAX
                     && !reads_the_past(&transaction.success)
                     && !reads_the_past(&transaction.failure) =>
             {
                 attempts += 1;
             }
-            result => return result,
+            result => return Ok(result?),
         }
     }
 }
 
-fn on_snapshot(transaction: &Transaction, snapshot: &Snapshot) -> Result<TransactionOutcome> {
+fn on_snapshot(transaction: &Transaction, snapshot: &Snapshot) -> Result<TransactionOutcome, Fault> {
     let mut succeeded = true;
     for compare in &transaction.compares {
         if !holds(compare, snapshot)? {
@@ -45,9 +51,17 @@ fn on_snapshot(transaction: &Transaction, snapshot: &Snapshot) -> Result<Transac
     }
     let branch = if succeeded { &transaction.success } else { &transaction.failure };
     let mut results = Vec::with_capacity(branch.len());
+    let mut bytes = 0;
     for operation in branch {
         match operation {
-            Operation::Range(query) => results.push(OperationOutcome::Range(snapshot.range(query)?)),
+            Operation::Range(query) => {
+                let result = snapshot.range(query)?;
+                bytes += result.kvs.iter().map(|kv| kv.encoded().len()).sum::<usize>();
+                if bytes > RESPONSE_BYTES_MAX {
+                    return Err(response_too_large(bytes).into());
+                }
+                results.push(OperationOutcome::Range(result));
+            }
             other => unreachable!("a transaction that only reads holds {other:?}"),
         }
     }
@@ -56,7 +70,7 @@ fn on_snapshot(transaction: &Transaction, snapshot: &Snapshot) -> Result<Transac
 
 /// Whether the condition holds for every key of its range. No key at all counts as one with all numbers zero,
 /// and fails a compare of its value.
-fn holds(compare: &Compare, snapshot: &Snapshot) -> Result<bool> {
+fn holds(compare: &Compare, snapshot: &Snapshot) -> Result<bool, Error> {
     let by_value = matches!(compare.target, CompareTarget::Value(_));
     let projection = if by_value { Projection::Full } else { Projection::KeysOnly };
     let found = snapshot.range(&RangeQuery { projection, ..RangeQuery::new(compare.range.clone()) })?.kvs;

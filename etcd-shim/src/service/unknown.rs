@@ -12,7 +12,14 @@ use tonic::body::Body;
 #[derive(Clone)]
 pub struct Methods {
     service: &'static str,
-    names: Arc<[String]>,
+    names: Arc<[(String, MethodKind)]>,
+}
+
+/// Which sides of a method send more than one message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MethodKind {
+    pub client_streams: bool,
+    pub server_streams: bool,
 }
 
 impl Methods {
@@ -27,19 +34,34 @@ impl Methods {
             .file
             .iter()
             .flat_map(|file| file.service.iter().filter(|found| named(file.package(), found.name())))
-            .flat_map(|service| service.method.iter().map(|method| method.name().to_owned()))
+            .flat_map(|service| &service.method)
+            .map(|method| {
+                let (client_streams, server_streams) = (method.client_streaming(), method.server_streaming());
+                (method.name().to_owned(), MethodKind { client_streams, server_streams })
+            })
             .collect();
         Self { service, names }
     }
 
+    /// How the messages of the method at this path flow.
+    pub fn kind(&self, path: &str) -> MethodKind {
+        let found = self.names.iter().find(|(name, _)| name == name_in(path));
+        found.map(|(_, kind)| *kind).unwrap_or_default()
+    }
+
     /// Refuses the path of a method that the service does not have.
     pub fn check(&self, path: &str) -> Result<(), Status> {
-        let method = path.rsplit('/').next().unwrap_or_default();
-        if self.names.iter().any(|name| name == method) {
+        let method = name_in(path);
+        if self.names.iter().any(|(name, _)| name == method) {
             return Ok(());
         }
         Err(Status::unimplemented(format!("unknown method {method} for service {}", self.service)))
     }
+}
+
+/// The last part of a call's path.
+fn name_in(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// The answer to what no service and no other route takes: a gRPC error, or a plain 404.
@@ -75,6 +97,9 @@ mod tests {
             kv.check("/etcdserverpb.KV/Nope").unwrap_err().message(),
             "unknown method Nope for service etcdserverpb.KV"
         );
+        assert!(!kv.kind("/etcdserverpb.KV/Range").server_streams);
+        assert!(kv.kind("/etcdserverpb.KV/RangeStream").server_streams);
+        assert!(Methods::of("etcdserverpb.Watch").kind("/etcdserverpb.Watch/Watch").client_streams);
         assert_eq!(Methods::of("v3electionpb.Election").names.len(), 5);
     }
 }

@@ -139,14 +139,13 @@ impl StateMachine {
         Ok(self.open(keyspace)?.leases.clone())
     }
 
-    /// At most `max` leases, over all keyspaces, whose time is up at `now`, as [`Command::LeaseExpire`] wants
-    /// them. Takes as long as the result.
+    /// Leases whose time is up at `now`, over all keyspaces, as [`Command::LeaseExpire`] wants them; no further one
+    /// once they and their keys are `max`. Takes as long as the result.
     pub fn expired(&self, now: ClockMillis, max: usize) -> Vec<(KeyspaceId, Vec<(LeaseId, u64)>)> {
         let mut left = max;
         let mut found = Vec::new();
         for (id, keyspace) in &self.keyspaces {
-            let due = keyspace.leases.expired(now, left);
-            left -= due.len();
+            let due = keyspace.leases.expired(now, &mut left);
             if !due.is_empty() {
                 found.push((*id, due));
             }

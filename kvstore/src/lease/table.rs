@@ -84,12 +84,22 @@ impl LeaseTable {
         })
     }
 
-    /// At most `max` leases whose deadline is not after `now`, the longest overdue first, each with the epoch
-    /// to put into the proposal that ends it. Takes as long as the result, however many leases there are.
-    pub fn expired(&self, now: ClockMillis, max: usize) -> Vec<(LeaseId, u64)> {
+    /// Leases whose deadline is not after `now`, the longest overdue first, each with the epoch to put into the
+    /// proposal that ends it. They and their keys are taken off `left`; no further one once that is used up. Takes as
+    /// long as the result, however many leases there are.
+    pub fn expired(&self, now: ClockMillis, left: &mut usize) -> Vec<(LeaseId, u64)> {
         let inner = self.inner.read();
         let due = inner.by_deadline.iter().take_while(|&&(deadline, _)| deadline <= now);
-        due.take(max).map(|&(_, id)| (id, inner.held(id).lease.epoch)).collect()
+        let mut expired = Vec::new();
+        for &(_, id) in due {
+            if *left == 0 {
+                break;
+            }
+            let held = inner.held(id);
+            *left = left.saturating_sub(1 + held.keys.len());
+            expired.push((id, held.lease.epoch));
+        }
+        expired
     }
 
     /// When the next lease ends.
@@ -226,15 +236,25 @@ mod tests {
         assert_eq!(table.renew(LeaseId::new(9), at(0), 2), None);
     }
 
+    fn expired(table: &LeaseTable, now: u64, mut left: usize) -> Vec<(LeaseId, u64)> {
+        table.expired(at(now), &mut left)
+    }
+
     #[test]
     fn expired_ones_come_with_their_epoch_and_a_bound() {
         let table = table(&[(A, 1), (B, 2), (C, 3)]);
-        assert_eq!(table.expired(at(999), 10), []);
-        assert_eq!(table.expired(at(1000), 10), [(A, 1)]);
-        assert_eq!(table.expired(at(5000), 2), [(A, 1), (B, 1)]);
+        assert_eq!(expired(&table, 999, 10), []);
+        assert_eq!(expired(&table, 1000, 10), [(A, 1)]);
+        assert_eq!(expired(&table, 5000, 2), [(A, 1), (B, 1)]);
         table.renew(A, at(5000), 7).unwrap();
-        assert_eq!(table.expired(at(6099), 10), [(B, 1), (C, 1)], "the slack is not over yet");
-        assert_eq!(table.expired(at(6100), 10), [(B, 1), (C, 1), (A, 7)]);
+        assert_eq!(expired(&table, 6099, 10), [(B, 1), (C, 1)], "the slack is not over yet");
+        assert_eq!(expired(&table, 6100, 10), [(B, 1), (C, 1), (A, 7)]);
+        for key in ["a", "b", "c"] {
+            table.attach(B, key.as_bytes());
+        }
+        assert_eq!(expired(&table, 6000, 4), [(B, 1)], "its keys count");
+        assert_eq!(expired(&table, 6000, 5), [(B, 1), (C, 1)]);
+        assert_eq!(expired(&table, 6000, 1), [(B, 1)], "a large one has to end too");
     }
 
     #[test]

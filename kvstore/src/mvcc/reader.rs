@@ -81,6 +81,12 @@ impl Reader {
         }
     }
 
+    /// Whether `query` surely reads no more than so many keys and bytes: then it may run where others wait. Looks at
+    /// no more than that itself, and only in memory.
+    pub fn is_small(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
+        self.snapshot().view().is_small(query, max_keys, max_bytes)
+    }
+
     /// The value of `entry` if it is in memory.
     pub(super) fn cached(&self, entry: &Entry) -> Option<KeyValue> {
         self.shared.cache.get(entry)

@@ -2,7 +2,7 @@
 
 use super::entry::Entry;
 use super::view::{Found, View};
-use crate::command::{Projection, RangeQuery, RangeResult, Sort, SortOrder, SortTarget};
+use crate::command::{Projection, RangeQuery, RangeResult, ReadAt, Sort, SortOrder, SortTarget};
 use crate::types::{KeyRange, KeyValue, Result, Revision};
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -18,6 +18,43 @@ impl View<'_> {
             return self.range_in_key_order(query, at);
         }
         self.range_after_reading_all(query, at)
+    }
+
+    /// Whether `query` surely needs no more than so many keys and so many bytes of keys and values. Looks at the
+    /// index alone, and at no more of it than that: a read of the past, whose cost it cannot tell, is not surely small, not even of one key.
+    pub(super) fn is_small(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
+        if matches!(query.at, ReadAt::Revision(at) if at != Revision::NONE && at < self.revision) {
+            return false;
+        }
+        if query.range.is_single() {
+            return true;
+        }
+        if query.projection == Projection::CountOnly {
+            return true;
+        }
+        let cut =
+            if is_key_order(query.sort) && query.filter.is_none() { limit_of(query) } else { usize::MAX };
+        let (mut keys, mut bytes) = (0, 0);
+        for (passed, entry) in self.root.range(&query.range).enumerate() {
+            if keys == cut {
+                return true;
+            }
+            if passed >= max_keys {
+                return false;
+            }
+            if !entry.is_live() {
+                continue;
+            }
+            keys += 1;
+            bytes += entry.key().len() + super::RECORD_FRAME_BYTES;
+            if query.projection == Projection::Full || query.sort.is_some() {
+                bytes += entry.head().value_len as usize;
+            }
+            if bytes > max_bytes {
+                return false;
+            }
+        }
+        true
     }
 
     fn range_in_key_order(&self, query: &RangeQuery, at: Revision) -> Result<RangeResult> {

@@ -13,17 +13,21 @@
 //! - a ticket is completed exactly once, whatever happens to the member;
 //! - a command that was refused before it was proposed gets an error that says so; one that was proposed and
 //!   whose fate is unknown gets `OutcomeUnknown`, never a plain failure;
-//! - a caller that gives up changes nothing for the others in its batch;
+//! - a caller that gives up changes nothing for the others in its batch; what it had asked for is left out if it was
+//!   not proposed yet;
+//! - a small command waits for one turn at most that large ones are in, however many of these there are ([`Lanes`]);
 //! - what is admitted and not yet answered is bounded in number and bytes.
 //!
-//! Deliberately missing: priorities and per-client fairness.
+//! Deliberately missing: priorities by name or client.
 
 mod admission;
 mod batcher;
+mod lanes;
 mod ticket;
 mod waiters;
 
 pub use admission::{Admission, COMMAND_BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX, Permit};
 pub use batcher::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Proposal, Submission, split_into_batches};
+pub use lanes::{LARGE_BYTES_PER_TURN, LARGE_COMMAND_BYTES, Lanes};
 pub use ticket::{Slot, Ticket, Unanswered, WakeList, ticket};
 pub use waiters::Waiters;

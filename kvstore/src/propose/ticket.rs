@@ -37,7 +37,7 @@ impl Unanswered for Error {
 /// The side that completes. Dropping it answers too, see [`Unanswered`].
 pub struct Slot<T: Unanswered>(Option<Arc<Shared<T>>>);
 
-/// The side that waits. Dropping it changes nothing for the other side.
+/// The side that waits. Dropping it fails nothing on the other side, which may look ([`Slot::is_abandoned`]).
 #[must_use = "a ticket does nothing unless it is awaited"]
 pub struct Ticket<T>(Arc<Shared<T>>);
 
@@ -55,6 +55,11 @@ impl<T: Unanswered> Slot<T> {
     /// Completes the ticket; its task is woken by [`WakeList::wake`].
     pub fn complete(mut self, value: T, wakes: &mut WakeList) {
         wakes.0.extend(self.answer(value));
+    }
+
+    /// Whether the ticket is gone: nobody will see the answer.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.as_ref().is_some_and(|shared| Arc::strong_count(shared) == 1)
     }
 
     /// The first answer is the only one. Gives whom to wake.
@@ -131,7 +136,9 @@ mod tests {
     #[test]
     fn a_dropped_ticket_is_no_failure() {
         let (slot, ticket) = ticket();
+        assert!(!slot.is_abandoned());
         drop(ticket);
+        assert!(slot.is_abandoned());
         slot.complete(Ok(3), &mut WakeList::default());
     }
 

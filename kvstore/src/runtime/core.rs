@@ -7,7 +7,7 @@ use crate::apply::{Applied, Committed, StateMachine};
 use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
 use crate::consensus::{Effects, Input, Node, ProposeRefused, Role};
 use crate::log::Log;
-use crate::propose::{Submission, Waiters, WakeList, split_into_batches};
+use crate::propose::{Lanes, Submission, Waiters, WakeList, split_into_batches};
 use crate::read::ReadBarriers;
 use crate::types::{EntryKind, Error, KeyspaceId, LogEntry, LogIndex, RequestId, Result};
 use crate::watch::Hub;
@@ -33,6 +33,7 @@ pub(crate) struct Core {
     waiters: Waiters,
     /// The number of the log's next frame, as of the last tick.
     next_frame_at_tick: u64,
+    lanes: Lanes,
     /// Applied, and not yet told to consensus.
     unreported_applied: Option<LogIndex>,
     reads: ReadBarriers,
@@ -79,6 +80,7 @@ impl Core {
             hubs: parts.hubs,
             waiters: Waiters::default(),
             next_frame_at_tick: 0,
+            lanes: Lanes::default(),
             unreported_applied: None,
             reads: parts.reads,
             proposed: VecDeque::new(),
@@ -97,6 +99,11 @@ impl Core {
     /// Whether this member leads and has applied what it inherited.
     pub(crate) fn is_ready(&self) -> bool {
         self.shared.reads_are_local()
+    }
+
+    /// Whether a turn is due although nothing new has come.
+    pub(crate) fn has_waiting_work(&self) -> bool {
+        !self.lanes.is_empty()
     }
 
     /// Does all of `work`. Gives `false` when it was told to stop.
@@ -132,7 +139,8 @@ impl Core {
             self.reads.wait(slot);
         }
         self.ask_for_reads()?;
-        self.propose(std::mem::take(&mut work.submissions))?;
+        let submissions = self.lanes.turn(std::mem::take(&mut work.submissions));
+        self.propose(submissions)?;
         self.answer_refused()?;
         self.after_turn()?;
         if work.ticks > 0 {
@@ -348,7 +356,8 @@ impl Core {
         self.shared.stop_local_reads();
         self.shared.failure.set(error.clone());
         let queued = self.shared.mailbox.close(error.clone());
-        for work in [std::mem::take(&mut self.undone), queued] {
+        let waiting = Work { submissions: self.lanes.take().into(), ..Work::default() };
+        for work in [std::mem::take(&mut self.undone), waiting, queued] {
             for submission in work.submissions {
                 if let Some((slot, _permit)) = submission.waiter {
                     slot.complete(Err(error.clone()), &mut self.wakes);

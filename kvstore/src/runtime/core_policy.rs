@@ -8,8 +8,9 @@ use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction}
 use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
 
-/// Leases expired by one entry: bounds the keys that one apply deletes.
-const EXPIRE_LEASES_MAX: usize = 500;
+/// Leases and keys ended by one entry, as far as one lease allows: everybody waits for that apply. One entry goes out
+/// with each tick, so that 100,000 leases with a key each are gone 20 seconds after they ended together.
+pub const EXPIRE_WORK_MAX: usize = 1_000;
 /// The longest time leases exist without the clock being written down.
 const CLOCK_CHECKPOINT_MS: u64 = 5_000;
 /// The alarm clears itself below this share of the quota: well below, so that it does not flap.
@@ -84,7 +85,7 @@ impl Core {
             return Ok(());
         }
         if self.policy.expire_request.is_none() && self.machine.has_leases() {
-            let expired = self.machine.expired(now, EXPIRE_LEASES_MAX);
+            let expired = self.machine.expired(now, EXPIRE_WORK_MAX);
             let count: usize = expired.iter().map(|(_, leases)| leases.len()).sum();
             if count > 0 {
                 Metrics::add(&self.shared.metrics.leases_expired, count as u64);

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::shared::Shared;
-use super::{JobQueue, Note};
+use super::{JobQueue, Note, Work};
 use crate::types::Error;
 use std::future::Future;
 use std::path::PathBuf;
@@ -71,7 +71,11 @@ impl Wake for Unpark {
 /// Runs turns until there is nothing to do. `Some` when the core has ended.
 fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Option<Option<Error>> {
     for _ in 0..turns_max {
-        let work = shared.mailbox.take(waker)?;
+        let work = match shared.mailbox.take(waker) {
+            Some(work) => work,
+            None if core.has_waiting_work() => Work::default(),
+            None => return None,
+        };
         let ended = core.turn(work).and_then(|goes_on| match goes_on {
             true => Ok(false),
             false => core.rest().map(|()| true),

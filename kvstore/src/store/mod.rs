@@ -25,6 +25,8 @@
 //!
 //! Invariants:
 //! - an answer to a write means: durable, and visible to every read and watch that begins later;
+//! - a write whose future is dropped is done or not done, as with an unknown outcome: what was not proposed yet is left
+//!   out;
 //! - an error tells what to do ([`crate::Error::action`]); only `OutcomeUnknown` leaves open what happened.
 //!
 //! Deliberately missing: clusters of several members, snapshots and auth; they come with later work.

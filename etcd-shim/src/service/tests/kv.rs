@@ -239,3 +239,122 @@ async fn metadata_is_checked_first() {
     server.kv().range(with_metadata(range("a", ""), "hasleader", "true")).await.unwrap();
     server.stop().await;
 }
+
+/// More keys than are answered where a request arrives.
+const MANY: usize = 1_100;
+
+async fn with_many_keys() -> Server {
+    let server = Server::start();
+    let put = |at: usize| pb::PutRequest {
+        key: format!("many/{at:05}").into(),
+        value: vec![at as u8; at % 500].into(),
+        ..Default::default()
+    };
+    for first in (0..MANY).step_by(100) {
+        let success = (first..first + 100)
+            .map(|at| pb::RequestOp { request: Some(request_op::Request::RequestPut(put(at))) })
+            .collect();
+        server.kv().txn(pb::TxnRequest { success, ..Default::default() }).await.unwrap();
+    }
+    server
+}
+
+#[tokio::test]
+async fn a_large_range_is_the_sum_of_small_ones() {
+    let server = with_many_keys().await;
+    let all = range("many/", "many0");
+    let mut pages: Vec<pb::RangeResponse> = Vec::new();
+    let mut from = all.clone();
+    loop {
+        from.limit = 300;
+        let page = server.kv().range(from.clone()).await.unwrap().into_inner();
+        from.key = [&page.kvs[page.kvs.len() - 1].key[..], b"\0"].concat().into();
+        let more = page.more;
+        pages.push(page);
+        if !more {
+            break;
+        }
+    }
+    let kvs: Vec<_> = pages.into_iter().flat_map(|page| page.kvs).collect();
+    for revision in [0, 12] {
+        let large =
+            server.kv().range(pb::RangeRequest { revision, ..all.clone() }).await.unwrap().into_inner();
+        assert_eq!((large.kvs.len(), large.more, large.count), (MANY, false, MANY as i64));
+        assert_eq!(large.header.unwrap().revision, 12);
+        assert!(large.kvs == kvs);
+    }
+    let cut = pb::RangeRequest { limit: 1_050, keys_only: true, ..all.clone() };
+    let cut = server.kv().range(cut).await.unwrap().into_inner();
+    assert_eq!((cut.kvs.len(), cut.more, cut.count), (1_050, true, MANY as i64));
+    assert!(cut.kvs.iter().zip(&kvs).all(|(cut, kv)| cut.key == kv.key && cut.value.is_empty()));
+    let descending = pb::RangeRequest { sort_order: 2, limit: 3, ..all.clone() };
+    let descending = server.kv().range(descending).await.unwrap().into_inner();
+    assert_eq!(keys(&descending), ["many/01099", "many/01098", "many/01097"]);
+    let newest = pb::RangeRequest { min_mod_revision: 12, ..all.clone() };
+    let newest = server.kv().range(newest).await.unwrap().into_inner();
+    assert_eq!((newest.kvs.len(), newest.count), (100, MANY as i64));
+
+    let op = |range| pb::RequestOp { request: Some(request_op::Request::RequestRange(range)) };
+    let txn =
+        pb::TxnRequest { success: vec![op(all.clone()), op(range("nothing", ""))], ..Default::default() };
+    let txn = server.kv().txn(txn).await.unwrap().into_inner();
+    assert!(txn.succeeded && txn.header.unwrap().revision == 12 && txn.responses.len() == 2);
+    let Some(response_op::Response::ResponseRange(inner)) = &txn.responses[0].response else { panic!() };
+    assert!(inner.kvs == kvs && inner.count == MANY as i64);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_range_of_the_future_or_the_compacted_past_is_refused() {
+    let server = with_many_keys().await;
+    server.compact(10).await;
+    for (revision, text) in [
+        (9, "etcdserver: mvcc: required revision has been compacted"),
+        (99, "etcdserver: mvcc: required revision is a future revision"),
+    ] {
+        let past = pb::RangeRequest { revision, ..range("many/", "many0") };
+        assert_eq!(fault(server.kv().range(past).await), (Code::OutOfRange, text.to_owned()));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_deadline_whatever_it_waits_for() {
+    let server = Server::start();
+    let late = (Code::DeadlineExceeded, "context deadline exceeded".to_owned());
+    let mut grpc = tonic::client::Grpc::new(server.routes.clone());
+    // The deadline is in the metadata alone: no client that gives up first.
+    let path = http::uri::PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
+    grpc.ready().await.unwrap();
+    let requests = tokio_stream::pending::<pb::WatchRequest>();
+    let mut watch = with_metadata(requests, "grpc-timeout", "50m");
+    watch.set_timeout(std::time::Duration::from_millis(50));
+    let codec = tonic_prost::ProstCodec::<pb::WatchRequest, pb::WatchResponse>::default();
+    let mut responses = grpc.streaming(watch, path, codec).await.unwrap().into_inner();
+    let status = responses.message().await.unwrap_err();
+    assert_eq!((status.code(), status.message().to_owned()), late);
+    let read = with_metadata(range("k", ""), "grpc-timeout", "10S");
+    assert!(server.kv().range(read).await.is_ok());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_whose_deadline_passes_before_its_turn_is_not_done_and_fails_nobody() {
+    let server = Server::placed(Settings::default(), Placement::Caller);
+    let put = |key: &'static str| pb::PutRequest { key: key.into(), value: "v".into(), ..Default::default() };
+    let mut kv = server.kv();
+    let before = tokio::spawn(async move { kv.put(put("before")).await });
+    tokio::task::yield_now().await;
+    let hasty = with_metadata(put("hasty"), "grpc-timeout", "20m");
+    let late = (Code::DeadlineExceeded, "context deadline exceeded".to_owned());
+    assert_eq!(fault(server.kv().put(hasty).await), late);
+    let mut kv = server.kv();
+    let behind = tokio::spawn(async move { kv.put(put("behind")).await });
+    tokio::task::yield_now().await;
+    let core = tokio::spawn(server.store.take_core().unwrap());
+    assert!(before.await.unwrap().is_ok() && behind.await.unwrap().is_ok());
+    let found = server.kv().range(range("\0", "\0")).await.unwrap().into_inner();
+    assert_eq!(keys(&found), ["before", "behind"]);
+    server.stop().await;
+    core.await.unwrap();
+}

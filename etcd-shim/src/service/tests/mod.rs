@@ -7,7 +7,7 @@ mod watch;
 
 use super::{Identity, Services, Settings};
 use crate::proto::plain::etcdserverpb as pb;
-use kvstore::store::{Config, Store};
+use kvstore::store::{Config, Placement, Store};
 use pb::kv_client::KvClient;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
@@ -26,10 +26,16 @@ impl Server {
     }
 
     fn with(settings: Settings) -> Self {
+        Self::placed(settings, Placement::Thread)
+    }
+
+    /// With [`Placement::Caller`] nothing is written until the test runs the core.
+    fn placed(settings: Settings, placement: Placement) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::new(directory.path().join("data"));
         config.max_request_bytes = settings.max_request_bytes * 2;
         config.max_txn_ops = settings.max_txn_ops;
+        config.placement = placement;
         let store = Store::open(config).unwrap();
         let identity = Identity::single(
             "me",

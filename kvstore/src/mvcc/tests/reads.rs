@@ -329,3 +329,47 @@ fn keyspaces_do_not_see_each_other() {
     assert_eq!(super::history(&one.reader(), 1, 100, 1).unwrap().len(), 5);
     assert_ne!(one.reader().hash_kv(None).unwrap().hash, versions.reader().hash_kv(None).unwrap().hash);
 }
+
+#[test]
+fn what_is_surely_small_is_told_from_the_index() {
+    let mut keyspace = filled(LARGE_CACHE, 300);
+    keyspace.commit(&[put("/large", &"v".repeat(5_000))]);
+    let small = |keyspace: &Keyspace, change: &dyn Fn(&mut RangeQuery)| {
+        let mut query = RangeQuery::new(KeyRange::prefix("/"));
+        change(&mut query);
+        keyspace.reader().is_small(&query, 100, 4_000)
+    };
+    assert!(!small(&keyspace, &|_| ()), "too many keys");
+    assert!(small(&keyspace, &|query| query.limit = 20));
+    assert!(!small(&keyspace, &|query| query.limit = 90), "too many bytes: 90 × (8 + 7 + 48)");
+    assert!(small(&keyspace, &|query| {
+        query.limit = 70;
+        query.projection = Projection::KeysOnly;
+    }));
+    assert!(small(&keyspace, &|query| query.projection = Projection::CountOnly));
+    assert!(small(&keyspace, &|query| query.range = KeyRange::single("/large")));
+    assert!(!small(&keyspace, &|query| query.range = KeyRange::prefix("/large")));
+    let newest = Some(Sort { target: SortTarget::ModRevision, order: SortOrder::Descending });
+    assert!(
+        !small(&keyspace, &|query| (query.limit, query.sort) = (20, newest)),
+        "all is read before the cut"
+    );
+    for (at, is_small) in [(5, false), (301, false), (302, true), (0, true)] {
+        assert_eq!(
+            small(&keyspace, &|query| (query.limit, query.at) = (20, ReadAt::Revision(rev(at)))),
+            is_small
+        );
+        let one = |query: &mut RangeQuery| {
+            query.range = KeyRange::single("/large");
+            query.at = ReadAt::Revision(rev(at));
+        };
+        assert_eq!(small(&keyspace, &one), is_small, "{at}");
+    }
+    assert_eq!(keyspace.engine_reads(), (0, 0));
+
+    for n in 0..300 {
+        keyspace.commit(&[delete(&format!("/k/{n:05}"))]);
+    }
+    assert!(!small(&keyspace, &|query| query.limit = 1), "the way to the first key is long");
+    assert!(small(&keyspace, &|query| query.range = KeyRange::prefix("/k/0000")));
+}

@@ -1,0 +1,59 @@
+//! An attack by letting go: leases that all end in the same second.
+
+use crate::attacker::Attacker;
+use etcd_shim::proto::plain::etcdserverpb as pb;
+use pb::lease_client::LeaseClient;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Requests under way while leases are made.
+const AT_ONCE: usize = 64;
+
+/// Makes the leases, each with a key, with times to live that end together a little after the neighbours' quiet time.
+pub async fn prepare(attacker: Attacker) {
+    let count = attacker.scale(100_000i64, 5_000);
+    // Making one costs two requests; a slow machine makes a thousand in a second.
+    let end = Instant::now() + Duration::from_secs(attacker.scale(75, 6));
+    let (channel, kv) = (attacker.channel().await, attacker.kv().await);
+    let mut tasks = JoinSet::new();
+    for id in 1..=count {
+        let (mut leases, mut kv) = (LeaseClient::new(channel.clone()), kv.clone());
+        tasks.spawn(async move {
+            let ttl = end.saturating_duration_since(Instant::now()).as_secs().max(2) as i64;
+            leases.lease_grant(pb::LeaseGrantRequest { id, ttl }).await.expect("a lease");
+            let key = format!("/attack/leased/{id}").into();
+            kv.put(pb::PutRequest { key, value: "v".into(), lease: id, ..Default::default() })
+                .await
+                .expect("a key");
+        });
+        while tasks.len() >= AT_ONCE {
+            tasks.join_next().await;
+        }
+    }
+    tasks.join_all().await;
+    let left = end.saturating_duration_since(Instant::now());
+    attacker.note(format!("made {:.0} s before their end", left.as_secs_f64()));
+    // What the neighbours' quiet time and the way there take.
+    tokio::time::sleep(left.saturating_sub(Duration::from_secs(attacker.scale(8, 2)))).await;
+}
+
+/// Waits until all are gone, whatever the time.
+pub async fn expire(attacker: Attacker) {
+    let mut leases = LeaseClient::new(attacker.channel().await);
+    let mut first_gone: Option<Instant> = None;
+    let count = attacker.scale(100_000, 5_000);
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let outcome = leases.lease_leases(pb::LeaseLeasesRequest {}).await;
+        attacker.tell(&outcome);
+        let left = outcome.map_or(0, |response| response.into_inner().leases.len());
+        if left < count && first_gone.is_none() {
+            first_gone = Some(Instant::now());
+        }
+        if left == 0 {
+            let took_s = first_gone.map_or(0.0, |first| first.elapsed().as_secs_f64());
+            attacker.note(format!("all were gone {took_s:.1} s after the first"));
+            return;
+        }
+    }
+}

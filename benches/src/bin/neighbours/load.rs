@@ -1,0 +1,124 @@
+//! The neighbours: a few clients that put and get at a fixed rate, whatever the answers take, on a thread of their own.
+
+use bytes::Bytes;
+use etcd_shim::proto::plain::etcdserverpb as pb;
+use pb::kv_client::KvClient;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tonic::transport::{Channel, Endpoint};
+
+/// Puts and gets in a second. Far below what the server can do: the neighbours must not be the load.
+pub const RATE_PER_S: u64 = 300;
+/// An answer that takes longer is a failure.
+const PATIENCE: Duration = Duration::from_secs(5);
+const KEYS: u64 = 1000;
+const VALUE_BYTES: usize = 256;
+const CONNECTIONS: usize = 4;
+
+/// What is going on around the neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Before = 0,
+    During = 1,
+    After = 2,
+    /// What is measured now counts for nothing: the attack sets in or ends.
+    Between = 3,
+    End = 4,
+}
+
+/// Latencies of one phase, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<u64>);
+
+impl Latencies {
+    pub fn at_ms(&self, share: f64) -> f64 {
+        let last = self.0.len().saturating_sub(1);
+        self.0.get((last as f64 * share) as usize).map_or(f64::NAN, |us| *us as f64 / 1e3)
+    }
+}
+
+/// What the neighbours saw.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub puts: [Latencies; 3],
+    pub gets: [Latencies; 3],
+    pub failures: Vec<String>,
+}
+
+/// Neighbours at work.
+pub struct Neighbours {
+    phase: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Seen>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Neighbours {
+    pub fn start(url: String) -> Neighbours {
+        let phase = Arc::new(AtomicUsize::new(Phase::Between as usize));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (its_phase, its_seen) = (phase.clone(), seen.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(run(url, its_phase, its_seen));
+        });
+        Neighbours { phase, seen, thread }
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as usize, Ordering::Relaxed);
+    }
+
+    /// Ends them; what they saw.
+    pub fn finish(self) -> Seen {
+        self.enter(Phase::End);
+        let _ = self.thread.join();
+        let mut seen = self.seen.lock().expect("nobody panics with it").clone();
+        for latencies in seen.puts.iter_mut().chain(&mut seen.gets) {
+            latencies.0.sort_unstable();
+        }
+        seen
+    }
+}
+
+async fn run(url: String, phase: Arc<AtomicUsize>, seen: Arc<Mutex<Seen>>) {
+    let endpoint = Endpoint::from_shared(url).expect("our own URL").tcp_nodelay(true);
+    let mut channels: Vec<Channel> = Vec::new();
+    for _ in 0..CONNECTIONS {
+        channels.push(endpoint.connect().await.expect("a connection"));
+    }
+    let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / RATE_PER_S));
+    for number in 0u64.. {
+        ticks.tick().await;
+        let now = phase.load(Ordering::Relaxed);
+        if now == Phase::End as usize {
+            break;
+        }
+        let mut kv = KvClient::new(channels[number as usize % CONNECTIONS].clone());
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            let is_put = (number / CONNECTIONS as u64).is_multiple_of(2);
+            let begun = Instant::now();
+            let outcome = tokio::time::timeout(PATIENCE, request(&mut kv, number, is_put)).await;
+            let took_us = begun.elapsed().as_micros() as u64;
+            let mut seen = seen.lock().expect("nobody panics with it");
+            match outcome {
+                Ok(Ok(())) if now < 3 && is_put => seen.puts[now].0.push(took_us),
+                Ok(Ok(())) if now < 3 => seen.gets[now].0.push(took_us),
+                Ok(Ok(())) => {}
+                Ok(Err(status)) => seen.failures.push(format!("{:?}: {}", status.code(), status.message())),
+                Err(_) => seen.failures.push(format!("no answer in {PATIENCE:?}")),
+            }
+        });
+    }
+}
+
+async fn request(kv: &mut KvClient<Channel>, number: u64, is_put: bool) -> Result<(), tonic::Status> {
+    let key = Bytes::from(format!("/neighbour/{:04}", number % KEYS));
+    if is_put {
+        let value = vec![number as u8; VALUE_BYTES].into();
+        kv.put(pb::PutRequest { key, value, ..Default::default() }).await.map(|_| ())
+    } else {
+        kv.range(pb::RangeRequest { key, ..Default::default() }).await.map(|_| ())
+    }
+}

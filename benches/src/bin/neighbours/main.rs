@@ -1,0 +1,186 @@
+//! What one client can do to the others: attacks on a real server, and what its neighbours see of them.
+//!
+//! `neighbours [--short] [--strict] [--server PROGRAM] [NAME...]`
+//!
+//! For each attack (or only those whose names contain a NAME) a fresh server is started. A few neighbours put and get at
+//! a fixed rate; their latencies are measured before, during and after the attack, and the server's peak of memory
+//! during it. Prints one table.
+//!
+//! Leaves with 1 when a neighbour's request failed, an attacker was told something it should not be, the server took
+//! more memory than its bound, or anything of it stayed behind (threads, open files). A neighbour's p99 of more than
+//! twice what it was is printed as MISSED, and is a failure with `--strict` alone: attacker, neighbours and server share
+//! the machine, so that a time says little on a busy one. The attacker's thread has a lower priority than the others.
+//!
+//! `--short` is the same with small attacks and short phases, within a minute. The server is `etcd-shim` from beside
+//! this program unless told otherwise; HOLDFAST_PROGRAM may name it too.
+
+mod attacker;
+mod attacks;
+mod body;
+mod load;
+mod report;
+mod server;
+
+use attacker::Attacker;
+use attacks::{ATTACKS, Attack};
+use load::{Neighbours, Phase};
+use report::Row;
+use server::Server;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How much less the attacker's thread is worth to the system than everybody else's.
+const ATTACKERS_NICENESS: i32 = 10;
+
+/// What the attack leaves must be gone within this.
+const CLEANING_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Threads for reads and hashes rest for some seconds before they end.
+const THREADS_SLACK: u64 = 4;
+
+struct Arguments {
+    is_short: bool,
+    is_strict: bool,
+    server: PathBuf,
+    names: Vec<String>,
+}
+
+/// How long each phase takes.
+struct Plan {
+    before: Duration,
+    during: Duration,
+    after: Duration,
+}
+
+fn parse() -> Result<Arguments, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let beside = own.with_file_name("etcd-shim");
+    let server = std::env::var_os("HOLDFAST_PROGRAM").map_or(beside, PathBuf::from);
+    let mut arguments = Arguments { is_short: false, is_strict: false, server, names: Vec::new() };
+    let mut rest = std::env::args().skip(1);
+    while let Some(argument) = rest.next() {
+        match argument.as_str() {
+            "--short" => arguments.is_short = true,
+            "--strict" => arguments.is_strict = true,
+            "--server" => arguments.server = rest.next().ok_or("--server needs a program")?.into(),
+            flag if flag.starts_with('-') => return Err(format!("no such flag: {flag}")),
+            name => arguments.names.push(name.to_owned()),
+        }
+    }
+    Ok(arguments)
+}
+
+fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row<'a>> {
+    let plan = if arguments.is_short {
+        Plan {
+            before: Duration::from_millis(500),
+            during: Duration::from_millis(900),
+            after: Duration::from_millis(300),
+        }
+    } else {
+        Plan {
+            before: Duration::from_secs(5),
+            during: Duration::from_secs(10),
+            after: Duration::from_secs(5),
+        }
+    };
+    let mut server = Server::start(&arguments.server)?;
+    let attacker = Attacker::new(server.address.clone(), arguments.is_short);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(prepare) = attack.prepare {
+        runtime.block_on(prepare(attacker.clone()));
+    }
+    let neighbours = Neighbours::start(server.url());
+    // The first requests make connections and wake caches.
+    std::thread::sleep(plan.after);
+    server.forget_peak();
+    let before = server.usage();
+    neighbours.enter(Phase::Before);
+    std::thread::sleep(plan.before);
+    neighbours.enter(Phase::During);
+    let (its, run) = (attacker.clone(), attack.run);
+    let thread = std::thread::spawn(move || {
+        // A system that refuses leaves the attacker as strong as the others.
+        let _ = rustix::process::nice(ATTACKERS_NICENESS);
+        runtime.block_on(run(its));
+        // What the attack still holds is dropped with its tasks.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    });
+    let begun = Instant::now();
+    // Attacks that have an end of their own take the time they need.
+    while begun.elapsed() < plan.during || (attack.has_own_end() && !thread.is_finished()) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let peak = server.usage();
+    neighbours.enter(Phase::Between);
+    attacker.stop();
+    let is_whole = thread.join().is_ok();
+    let left_behind = left_behind(&server, before);
+    neighbours.enter(Phase::After);
+    std::thread::sleep(plan.after);
+    let seen = neighbours.finish();
+    let mut row = Row::new(attack, &attacker, seen, before, peak);
+    row.faults.extend(left_behind);
+    if !is_whole {
+        row.faults.push("the attack itself failed".into());
+    }
+    if !server.runs() {
+        row.faults.push(format!("the server has ended: {}", server.log()));
+    }
+    Ok(row)
+}
+
+/// What is still there of the attack although it is over.
+fn left_behind(server: &Server, before: server::Usage) -> Option<String> {
+    let begun = Instant::now();
+    loop {
+        let now = server.usage();
+        if now.sockets <= before.sockets && now.threads <= before.threads + THREADS_SLACK {
+            return None;
+        }
+        if begun.elapsed() > CLEANING_PATIENCE {
+            return Some(format!(
+                "left behind: {} threads after {}, {} sockets after {}",
+                now.threads, before.threads, now.sockets, before.sockets
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse() {
+        Ok(arguments) => arguments,
+        Err(reason) => {
+            eprintln!("neighbours: {reason}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("{}", report::head(arguments.is_short));
+    let (mut failed, mut missed, mut is_noisy) = (0, 0, false);
+    for attack in ATTACKS {
+        if !arguments.names.is_empty() && !arguments.names.iter().any(|name| attack.name.contains(name)) {
+            continue;
+        }
+        match measure(attack, &arguments) {
+            Ok(row) => {
+                println!("{}", row.line(arguments.is_short));
+                failed += usize::from(!row.faults.is_empty());
+                missed += usize::from(row.is_missed());
+                is_noisy |= row.is_missed() && attack.is_control();
+            }
+            Err(error) => {
+                println!("{}: {error}", attack.name);
+                failed += 1;
+            }
+        }
+    }
+    println!("\n{failed} failed, {missed} missed twice the p99");
+    if is_noisy {
+        println!(
+            "The machine did that with nothing going on, too: it is too busy for these ratios to mean much."
+        );
+    }
+    if failed > 0 || (arguments.is_strict && missed > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,113 @@
+//! Reading in turns.
+//!
+//! A connection reads as long as there is something to read, and all connections share a thread: fifty clients that
+//! send 1.5 MiB each, or thousands of requests at once, would be read to their end one after the other before anybody
+//! else's single request is looked at.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that a connection reads before the others have their turn: some tens of small requests, each of which has a
+/// turn of its own before the next slice. A read may bring more at once, which is one slice then.
+pub const READ_SLICE_BYTES: usize = 8 << 10;
+
+/// A stream whose reads pause after each slice.
+pub struct FairReads<S> {
+    stream: S,
+    /// Bytes read since the last pause.
+    read: usize,
+}
+
+impl<S> FairReads<S> {
+    pub fn new(stream: S) -> FairReads<S> {
+        FairReads { stream, read: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for FairReads<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read >= READ_SLICE_BYTES {
+            self.read = 0;
+            // Behind everybody who waits already.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if polled.is_pending() {
+            self.read = 0;
+        }
+        ready!(polled)?;
+        self.read += buffer.filled().len() - before;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for FairReads<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Two readers of one thread, each with much to read, take turns.
+    #[tokio::test]
+    async fn readers_take_turns() {
+        const SLICES: usize = 8;
+        let order = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let mut readers = Vec::new();
+        for name in 0..2 {
+            let (mut from, to) = tokio::io::duplex(READ_SLICE_BYTES * SLICES);
+            from.write_all(&vec![7; READ_SLICE_BYTES * SLICES]).await.unwrap();
+            drop(from);
+            let (mut reader, order) = (FairReads::new(to), order.clone());
+            readers.push(tokio::spawn(async move {
+                let mut buffer = vec![0; READ_SLICE_BYTES / 4];
+                let mut bytes = 0;
+                loop {
+                    match reader.read(&mut buffer).await.unwrap() {
+                        0 => return bytes,
+                        length => bytes += length,
+                    }
+                    order.lock().push(name);
+                }
+            }));
+        }
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), READ_SLICE_BYTES * SLICES, "nothing is lost");
+        }
+        let order = order.lock();
+        let changes = order.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(changes >= SLICES, "{order:?}");
+    }
+}

@@ -1,0 +1,389 @@
+//! Reads that are too large for the thread that serves everybody.
+//!
+//! A list of a million keys takes a second to read and encode. It is read on a thread beside, at a lower priority,
+//! a few at a time; its reply is encoded there, in pieces, and lies in memory until its reader has taken it. How
+//! much lies there is bounded: the next list waits for room, takes it from a reader that has stopped reading, and is
+//! refused with "too many requests" when there is none.
+
+use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer};
+use super::{Shared, read_transaction};
+use crate::convert::{range, status, transaction};
+use crate::proto::EncodedKeyValue;
+use crate::proto::etcdserverpb::RangeResponse;
+use kvstore::Error;
+use kvstore::command::{Operation, Projection, RangeQuery, ReadAt, Transaction};
+use kvstore::store::{PageLimits, Reader, Snapshot};
+use parking_lot::Mutex;
+use prost::Message;
+use std::cell::Cell;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+
+/// Keys and bytes of a read that is answered where it arrives: a millisecond of work at most.
+pub const SMALL_READ_KEYS_MAX: usize = 1_000;
+/// See above.
+pub const SMALL_READ_BYTES_MAX: usize = 1 << 20;
+
+/// Large reads at work at a time; the others wait. Each has a thread, and may hold a whole response beside the
+/// bound below.
+pub const LARGE_READS_AT_ONCE: usize = 2;
+
+/// Hashes of a keyspace at work at a time; the others wait. One reads every record there is.
+pub const HASHES_AT_ONCE: usize = 1;
+
+/// Bytes of large responses that wait for their readers. One that is larger has to be the only one.
+pub const RESPONSES_HELD_BYTES_MAX: usize = 512 << 20;
+
+/// How long a large response waits for room before its request is refused with "too many requests".
+pub const ROOM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A reader that has taken nothing of a large response for so long loses it, if others need the room.
+pub const READER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often whoever waits for room looks for such readers.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The largest message that gRPC's clients take at all (etcd's number).
+pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
+
+/// Keys and bytes that are read before they are encoded: what is held twice.
+const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20 };
+
+/// How often a read of the present begins again because compaction has overtaken it.
+const ATTEMPTS_MAX: usize = 16;
+
+/// How much less these threads are worth than those that serve everybody (the system's nice value).
+const NICENESS: i32 = 5;
+
+/// The bounds of one server.
+#[derive(Debug)]
+pub struct LargeReads {
+    at_once: Arc<Semaphore>,
+    hashes: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+    room_bytes: usize,
+    room_patience: Duration,
+    reader_patience: Duration,
+    replies: Mutex<Vec<Weak<Reply>>>,
+}
+
+/// Tells the work whether somebody still waits for it.
+pub struct Wanted(Weak<()>);
+
+impl Wanted {
+    fn check(&self) -> Result<(), Status> {
+        if self.0.strong_count() == 0 { Err(Status::cancelled("context canceled")) } else { Ok(()) }
+    }
+}
+
+impl Default for LargeReads {
+    fn default() -> Self {
+        Self::new(RESPONSES_HELD_BYTES_MAX, ROOM_PATIENCE, READER_PATIENCE)
+    }
+}
+
+impl LargeReads {
+    fn new(room_bytes: usize, room_patience: Duration, reader_patience: Duration) -> Self {
+        Self {
+            at_once: Arc::new(Semaphore::new(LARGE_READS_AT_ONCE)),
+            hashes: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            room: Arc::new(Semaphore::new(room_bytes / PERMIT_BYTES)),
+            room_bytes,
+            room_patience,
+            reader_patience,
+            replies: Mutex::default(),
+        }
+    }
+
+    /// Reads and encodes elsewhere; gives the reply once there is room for it.
+    pub async fn read(
+        &self,
+        work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
+    ) -> Result<Arc<Reply>, Status> {
+        let caller = Arc::new(());
+        let wanted = Wanted(Arc::downgrade(&caller));
+        let (pieces, _turn) = beside(&self.at_once, move || work(&wanted)).await?;
+        let pieces = pieces?;
+        let permit = self.room_for(&pieces).await?;
+        let reply = Reply::new(pieces, permit);
+        let mut replies = self.replies.lock();
+        replies.retain(|reply| reply.strong_count() > 0);
+        replies.push(Arc::downgrade(&reply));
+        Ok(reply)
+    }
+
+    /// Hashes elsewhere.
+    pub async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        beside(&self.hashes, work).await.map(|(result, _)| result)
+    }
+
+    async fn room_for(&self, pieces: &Pieces) -> Result<OwnedSemaphorePermit, Status> {
+        let permits = (pieces.bytes() / PERMIT_BYTES).min(self.room_bytes / PERMIT_BYTES);
+        let mut room = pin!(self.room.clone().acquire_many_owned(permits as u32));
+        let mut patience = pin!(tokio::time::sleep(self.room_patience));
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                permit = room.as_mut() => return Ok(permit.expect("the semaphore is never closed")),
+                () = patience.as_mut() => return Err(status::TOO_MANY_REQUESTS.into()),
+                _ = look.tick() => self.make_room(permits),
+            }
+        }
+    }
+
+    /// Takes back what is not read, as far as it is needed.
+    fn make_room(&self, permits: usize) {
+        let mut replies = self.replies.lock().clone().into_iter().filter_map(|reply| reply.upgrade());
+        while self.room.available_permits() < permits
+            && let Some(reply) = replies.next()
+        {
+            if reply.give_up_if_stalled(self.reader_patience) {
+                tracing::warn!(
+                    "a large response was given up: its reader has stopped, and others need the room"
+                );
+            }
+        }
+    }
+}
+
+/// Runs `work` on a thread beside, in its turn. The turn lasts until the permit is dropped, and as long as the work
+/// runs in any case, also when nobody waits any more.
+async fn beside<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, OwnedSemaphorePermit), Status> {
+    let turn = turns.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let done = tokio::task::spawn_blocking(move || {
+        lower_priority();
+        (work(), turn)
+    });
+    done.await.map_err(|fault| Status::internal(format!("etcdserver: a read ended early: {fault}")))
+}
+
+/// Once for each thread: nothing else runs on them.
+fn lower_priority() {
+    thread_local!(static LOWERED: Cell<bool> = const { Cell::new(false) });
+    if !LOWERED.replace(true) {
+        // A system that refuses leaves us where we were.
+        let _ = rustix::process::nice(NICENESS);
+    }
+}
+
+/// Whether a range may be read where it arrived.
+pub fn is_small(reader: &Reader, query: &RangeQuery) -> bool {
+    reader.is_small(query, SMALL_READ_KEYS_MAX, SMALL_READ_BYTES_MAX)
+}
+
+/// Whether a transaction of ranges may.
+pub fn is_small_transaction(reader: &Reader, transaction: &Transaction) -> bool {
+    let count = transaction.compares.len() + transaction.success.len() + transaction.failure.len();
+    let (keys, bytes) = (SMALL_READ_KEYS_MAX / count.max(1), SMALL_READ_BYTES_MAX / count.max(1));
+    let operations = transaction.success.iter().chain(&transaction.failure);
+    let mut ranges = operations.filter_map(|operation| match operation {
+        Operation::Range(query) => Some(query),
+        _ => None,
+    });
+    transaction.compares.iter().all(|compare| compare.range.is_single())
+        && ranges.all(|query| reader.is_small(query, keys, bytes))
+}
+
+/// The response of a range, in pieces.
+pub(super) fn range(
+    shared: &Shared,
+    query: &RangeQuery,
+    shape: range::Shape,
+    wanted: &Wanted,
+) -> Result<Pieces, Status> {
+    let reader = shared.keyspace.reader();
+    let in_pages = query.sort.is_none()
+        && query.filter.is_none()
+        && query.projection != Projection::CountOnly
+        && shape.sort_late.is_none();
+    let attempts = if in_pages { ATTEMPTS_MAX } else { 0 };
+    for _ in 0..attempts {
+        match pages(shared, &reader.snapshot(), query, shape, wanted) {
+            Err(Fault::Store(Error::Compacted { .. })) if query.at == ReadAt::Latest => {}
+            result => return Ok(result?),
+        }
+    }
+    let (result, revision) = reader.range(query).map_err(status::of)?;
+    wanted.check()?;
+    let response = range::response(result, shape, shared.header(revision));
+    let mut writer = Writer::default();
+    writer.message(&RangeResponse { header: response.header, ..Default::default() })?;
+    for EncodedKeyValue(kv) in response.kvs {
+        writer.field(RANGE_KVS_TAG, kv.encoded())?;
+    }
+    writer.message(&RangeResponse { more: response.more, count: response.count, ..Default::default() })?;
+    Ok(writer.finish())
+}
+
+/// The number of `kvs` in `RangeResponse`.
+const RANGE_KVS_TAG: u32 = 2;
+
+/// Why a read failed.
+pub(super) enum Fault {
+    Store(Error),
+    Status(Status),
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Status {
+        match fault {
+            Fault::Store(error) => status::of(error),
+            Fault::Status(status) => status,
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Store(error)
+    }
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        Fault::Status(status)
+    }
+}
+
+/// In key order and page by page: beside the response only a page is held.
+fn pages(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    query: &RangeQuery,
+    shape: range::Shape,
+    wanted: &Wanted,
+) -> Result<Pieces, Fault> {
+    let mut writer = Writer::default();
+    let header = shared.header(snapshot.revision());
+    writer.message(&RangeResponse { header, ..Default::default() })?;
+    let limit =
+        if query.limit == 0 { usize::MAX } else { usize::try_from(query.limit).unwrap_or(usize::MAX) };
+    let mut last: Option<Vec<u8>> = None;
+    let mut found = 0;
+    let more = loop {
+        wanted.check()?;
+        let limits = PageLimits { max_keys: PAGE.max_keys.min(limit - found), ..PAGE };
+        let page = snapshot.page(&query.range, last.as_deref(), query.at, limits, query.projection)?;
+        found += page.kvs.len();
+        last = page.kvs.last().map(|kv| kv.key().to_vec());
+        for kv in page.kvs {
+            writer.field(RANGE_KVS_TAG, range::shaped(kv, shape).encoded())?;
+        }
+        if !page.more || found >= limit {
+            break page.more;
+        }
+    };
+    let count = if more { snapshot.count(&query.range, query.at)? } else { found as u64 };
+    writer.message(&RangeResponse { more, count: count as i64, ..Default::default() })?;
+    Ok(writer.finish())
+}
+
+/// The response of a transaction of ranges, in pieces.
+pub(super) fn transaction(
+    shared: &Shared,
+    transaction: &Transaction,
+    shapes: transaction::Shapes,
+    wanted: &Wanted,
+) -> Result<Pieces, Status> {
+    wanted.check()?;
+    let outcome = read_transaction::execute(transaction, shared.keyspace.reader())?;
+    let header = shared.header(outcome.revision);
+    let mut response = transaction::response(outcome, shapes, header);
+    let responses = std::mem::take(&mut response.responses);
+    let mut writer = Writer::default();
+    writer.message(&response)?;
+    for response in responses {
+        writer.field(TXN_RESPONSES_TAG, &response.encode_to_vec())?;
+    }
+    Ok(writer.finish())
+}
+
+/// The number of `responses` in `TxnResponse`.
+const TXN_RESPONSES_TAG: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const NEVER: Duration = Duration::from_secs(600);
+
+    fn pieces(bytes: usize) -> Pieces {
+        let mut writer = Writer::default();
+        writer.field(1, &vec![7; bytes]).unwrap();
+        writer.finish()
+    }
+
+    async fn read(reads: &LargeReads, bytes: usize) -> Result<Arc<Reply>, Status> {
+        reads.read(move |_| Ok(pieces(bytes))).await
+    }
+
+    #[tokio::test]
+    async fn replies_wait_for_room_and_are_refused_in_the_end() {
+        let reads = LargeReads::new(1 << 20, Duration::from_millis(300), NEVER);
+        let first = read(&reads, 900 << 10).await.unwrap();
+        let refused = read(&reads, 900 << 10).await.map(|_| ()).unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: too many requests");
+        assert!(read(&reads, 100 << 10).await.is_ok(), "what fits is sent");
+        let waiting = read(&reads, 900 << 10);
+        let leaving = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(first);
+        };
+        assert!(tokio::join!(waiting, leaving).0.is_ok());
+        assert!(read(&reads, 5 << 20).await.is_ok(), "one that is larger than all of it, alone");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_stopped_makes_room() {
+        let reads = LargeReads::new(1 << 20, NEVER, Duration::from_millis(50));
+        let stalled = read(&reads, 900 << 10).await.unwrap();
+        assert!(read(&reads, 900 << 10).await.is_ok());
+        assert!(!stalled.give_up_if_stalled(Duration::ZERO), "it has lost its memory already");
+    }
+
+    #[tokio::test]
+    async fn few_run_at_a_time_and_nobody_reads_for_who_has_left() {
+        let reads = Arc::new(LargeReads::default());
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = || {
+            let (running, most) = (running.clone(), most.clone());
+            move |_: &Wanted| {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(20));
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(pieces(10))
+            }
+        };
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let (reads, work) = (reads.clone(), work());
+            all.spawn(async move { reads.read(work).await.map(|_| ()) });
+        }
+        assert!(all.join_all().await.into_iter().all(|read| read.is_ok()));
+        assert_eq!(most.load(Ordering::SeqCst), LARGE_READS_AT_ONCE);
+
+        let (tell, told) = std::sync::mpsc::channel();
+        let left = reads.read(move |wanted| {
+            while wanted.check().is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = tell.send(());
+            Ok(pieces(10))
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), left).await.is_err());
+        tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(10)).unwrap())
+            .await
+            .unwrap();
+    }
+}

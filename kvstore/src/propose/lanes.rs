@@ -1,0 +1,135 @@
+//! Who goes first when a turn cannot take everything: small commands, and a measured share of the large ones.
+//!
+//! A turn is one write and one sync, and everybody in it waits for all of its bytes. Forty requests of 1.5 MiB in
+//! one turn would make a put of a hundred bytes wait for 60 MiB. They are concurrent, so that any order is right:
+//! small ones go at once; large ones a few at a time, in their own order, and never in the turn after such a one if
+//! that has small ones: who came while large ones were written waits for no more of them.
+
+use super::Submission;
+use std::collections::VecDeque;
+
+/// From this size on a command is large: the time to write so much is below that of the sync behind it.
+pub const LARGE_COMMAND_BYTES: usize = 64 << 10;
+
+/// Large commands in one turn, in bytes: a few milliseconds of writing. The one that passes it still goes.
+pub const LARGE_BYTES_PER_TURN: usize = 1 << 20;
+
+/// The large commands that wait for their turn. Bounded by admission, like everything that is not answered.
+#[derive(Default)]
+pub struct Lanes {
+    large: VecDeque<Submission>,
+    /// Whether the last turn had large ones.
+    had_large: bool,
+}
+
+impl Lanes {
+    /// What goes into this turn. Commands that nobody waits for any more go nowhere.
+    pub fn turn(&mut self, mut submissions: Vec<Submission>) -> Vec<Submission> {
+        submissions.retain(|submission| !submission.is_abandoned());
+        let rests = std::mem::take(&mut self.had_large);
+        if self.large.is_empty() && submissions.iter().all(|submission| !submission.is_large()) {
+            return submissions;
+        }
+        let (large, mut now): (Vec<_>, Vec<_>) = submissions.into_iter().partition(Submission::is_large);
+        self.large.extend(large);
+        if rests && !now.is_empty() {
+            return now;
+        }
+        let mut bytes = 0;
+        while bytes < LARGE_BYTES_PER_TURN
+            && let Some(submission) = self.large.pop_front()
+        {
+            if !submission.is_abandoned() {
+                bytes += submission.bytes;
+                self.had_large = true;
+                now.push(submission);
+            }
+        }
+        now
+    }
+
+    /// Whether another turn is due for what waits here.
+    pub fn is_empty(&self) -> bool {
+        self.large.is_empty()
+    }
+
+    /// Everything that waits here, for the end.
+    pub fn take(&mut self) -> VecDeque<Submission> {
+        std::mem::take(&mut self.large)
+    }
+}
+
+impl Submission {
+    fn is_large(&self) -> bool {
+        self.bytes >= LARGE_COMMAND_BYTES
+    }
+
+    /// Whether its caller has given up: it was not proposed yet, so that it need not be.
+    fn is_abandoned(&self) -> bool {
+        self.waiter.as_ref().is_some_and(|(slot, _)| slot.is_abandoned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Admission, Ticket, ticket};
+    use super::*;
+    use crate::command::{Command, Outcome};
+    use crate::types::{KeyspaceId, LeaseId, Result};
+    use std::sync::Arc;
+
+    const MIB: usize = 1 << 20;
+
+    fn submission(id: i64, bytes: usize) -> Submission {
+        let command = Command::LeaseRevoke { id: LeaseId::new(id) };
+        Submission { keyspace: KeyspaceId::DEFAULT, command, bytes, waiter: None }
+    }
+
+    fn awaited(id: i64, bytes: usize) -> (Submission, Ticket<Result<Outcome>>) {
+        let (slot, ticket) = ticket();
+        let permit = Arc::new(Admission::default()).admit(bytes).unwrap();
+        (Submission { waiter: Some((slot, permit)), ..submission(id, bytes) }, ticket)
+    }
+
+    fn ids(submissions: &[Submission]) -> Vec<i64> {
+        submissions
+            .iter()
+            .map(|submission| match submission.command {
+                Command::LeaseRevoke { id } => id.get(),
+                _ => unreachable!(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn small_ones_pass_large_ones_that_wait() {
+        let mut lanes = Lanes::default();
+        let first = (1..=5).map(|id| submission(id, MIB)).chain([submission(9, 100)]).collect();
+        assert_eq!(ids(&lanes.turn(first)), [9, 1]);
+        let more = vec![submission(10, 100), submission(6, 3 * MIB), submission(7, MIB / 2)];
+        assert_eq!(ids(&lanes.turn(more)), [10], "large ones rest every other turn while small ones come");
+        assert_eq!(ids(&lanes.turn(vec![submission(11, 100)])), [11, 2]);
+        assert_eq!(ids(&lanes.turn(vec![])), [3], "and go on without them");
+        assert_eq!(ids(&lanes.turn(vec![])), [4]);
+        assert_eq!(ids(&lanes.turn(vec![submission(8, MIB / 2)])), [5]);
+        assert_eq!(ids(&lanes.turn(vec![])), [6], "one goes whatever its size");
+        assert_eq!(ids(&lanes.turn(vec![])), [7, 8]);
+        assert!(lanes.is_empty());
+        let small = (1..=5).map(|id| submission(id, LARGE_COMMAND_BYTES - 1)).collect();
+        assert_eq!(ids(&lanes.turn(small)), [1, 2, 3, 4, 5], "without a large one nothing is moved");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_proposed() {
+        let mut lanes = Lanes::default();
+        let (gone_small, ticket) = awaited(1, 10);
+        drop(ticket);
+        let (kept, _kept) = awaited(2, 10);
+        let (first, _first) = awaited(3, 4 * MIB);
+        let (gone_later, ticket) = awaited(4, MIB);
+        let (last, _last) = awaited(5, MIB);
+        assert_eq!(ids(&lanes.turn(vec![gone_small, kept, first, gone_later, last])), [2, 3]);
+        drop(ticket);
+        assert_eq!(ids(&lanes.turn(vec![])), [5]);
+    }
+}

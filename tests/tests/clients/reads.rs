@@ -1,0 +1,89 @@
+//! Lists of everything, and hashes of it.
+
+use crate::attack::{Attacked, fill};
+use holdfast_tests::Setup;
+use holdfast_tests::wire::etcdserverpb::maintenance_client::MaintenanceClient;
+use holdfast_tests::wire::etcdserverpb::{HashKvRequest, RangeRequest, RangeResponse};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+const PREFIX: &str = "attack/list/";
+const KEYS: usize = 20_000;
+const VALUE_BYTES: usize = 200;
+
+fn everything() -> RangeRequest {
+    RangeRequest { key: PREFIX.into(), range_end: "attack/list0".into(), ..Default::default() }
+}
+
+async fn filled() -> Attacked {
+    let node = Setup::subject().start();
+    fill(&node, PREFIX, KEYS, VALUE_BYTES).await;
+    Attacked::with(node).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_everything_are_whole_and_hold_up_nobody() {
+    let attacked = filled().await;
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let mut kv = attacked.kv();
+        readers.spawn(async move {
+            for _ in 0..5 {
+                let list = kv.range(everything()).await.expect("a list").into_inner();
+                assert_eq!((list.kvs.len(), list.count, list.more), (KEYS, KEYS as i64, false));
+                assert!(list.kvs.is_sorted_by(|a, b| a.key < b.key));
+            }
+        });
+    }
+    readers.join_all().await;
+    attacked.check_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_nobody_reads_cost_their_size_and_are_forgotten() {
+    const READERS: usize = 20;
+    let attacked = filled().await;
+    let mut held = Vec::new();
+    for _ in 0..READERS {
+        let mut grpc =
+            tonic::client::Grpc::new(attacked.node.channel()).max_decoding_message_size(usize::MAX);
+        grpc.ready().await.expect("a connection");
+        let path = tonic::codegen::http::uri::PathAndQuery::from_static("/etcdserverpb.KV/Range");
+        let codec = tonic_prost::ProstCodec::<RangeRequest, RangeResponse>::default();
+        // As a stream: the head of the answer is read, its message is left to the window.
+        let call = grpc.server_streaming(tonic::Request::new(everything()), path, codec);
+        held.push(
+            tokio::time::timeout(Duration::from_secs(60), call).await.expect("in time").expect("a list"),
+        );
+    }
+    let list_mib = (KEYS * (VALUE_BYTES + 50)) as u64 >> 20;
+    let bound_mib = (READERS as u64 + 2) * (list_mib + 1) + 64;
+    assert!(attacked.added_mib() <= bound_mib, "{} MiB, {bound_mib} are the bound", attacked.added_mib());
+    // One of them reads after all.
+    let mut late = held.pop().expect("one of them").into_inner();
+    let list = late.message().await.expect("a message").expect("a message");
+    assert_eq!(list.kvs.len(), KEYS);
+    drop((held, late));
+    attacked.check_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hashes_wait_for_each_other() {
+    let attacked = filled().await;
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let mut maintenance = MaintenanceClient::new(attacked.node.channel());
+        callers.spawn(async move {
+            maintenance.hash_kv(HashKvRequest { revision: 50 }).await.expect("a hash").into_inner().hash
+        });
+    }
+    let threads = || holdfast_tests::Usage::of(attacked.node.process_id()).threads;
+    let before = threads();
+    let mut hashes = Vec::new();
+    while let Some(hash) = callers.join_next().await {
+        hashes.push(hash.expect("a caller"));
+        assert!(threads() <= before + 4, "{} threads after {before}", threads());
+    }
+    assert!(hashes.len() == 20 && hashes.iter().all(|hash| *hash == hashes[0]));
+    attacked.check_unharmed().await;
+}
