@@ -2,7 +2,7 @@
 
 use super::core_policy::Policy;
 use super::shared::Shared;
-use super::{JobQueue, LogicalClock, Metrics, Note, Work};
+use super::{DirectoryLock, JobQueue, LogicalClock, Metrics, Note, Work};
 use crate::apply::{Applied, Committed, StateMachine};
 use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
 use crate::consensus::{Effects, Input, Node, ProposeRefused, Role};
@@ -45,7 +45,7 @@ pub(crate) struct Core {
     /// What the turn that failed had not come to.
     undone: Work,
     /// Keeps the data directory locked for as long as anything here may write in it.
-    _directory: Arc<std::fs::File>,
+    _directory: Arc<DirectoryLock>,
 }
 
 /// What a core is made of.
@@ -61,7 +61,7 @@ pub(crate) struct CoreParts {
     /// Differs between any two starts of any member.
     pub(crate) boot_nonce: u64,
     /// The lock on the data directory.
-    pub(crate) directory: Arc<std::fs::File>,
+    pub(crate) directory: Arc<DirectoryLock>,
 }
 
 impl Core {

@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::shared::Shared;
-use super::{JobQueue, Note, Work};
+use super::{DirectoryLock, JobQueue, Note, Work};
 use crate::types::Error;
 use std::future::Future;
 use std::path::PathBuf;
@@ -166,7 +166,7 @@ pub(crate) fn spawn_helpers(
     shared: &Arc<Shared>,
     jobs: &Arc<JobQueue>,
     data_dir: PathBuf,
-    directory: Arc<std::fs::File>,
+    directory: Arc<DirectoryLock>,
     tick: Duration,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
     let (maintenance_shared, maintenance_jobs) = (Arc::clone(shared), Arc::clone(jobs));

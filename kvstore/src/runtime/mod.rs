@@ -27,6 +27,7 @@
 mod clock;
 pub(crate) mod core;
 mod core_policy;
+mod directory_lock;
 mod driver;
 mod mailbox;
 mod maintenance;
@@ -35,6 +36,7 @@ pub(crate) mod shared;
 
 pub(crate) use clock::LogicalClock;
 pub(crate) use core_policy::Policy;
+pub(crate) use directory_lock::DirectoryLock;
 pub use driver::{CoreFuture, Placement};
 pub(crate) use driver::{Threads, spawn_core_thread, spawn_helpers};
 pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};

@@ -10,9 +10,9 @@
 //! The identity says that the store has *begun* before the first client is served: from then on there are entries,
 //! and and an empty log or state is data that somebody removed, not a new store.
 
+use crate::runtime::DirectoryLock;
 use crate::storage::STATE_DIR;
 use crate::types::{Error, NodeId, Result};
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub(super) struct DataDir {
     /// Whether there must be entries in the log or the state.
     begun: bool,
     /// Locked for as long as anybody has this file open.
-    pub(super) lock: Arc<File>,
+    pub(super) lock: Arc<DirectoryLock>,
 }
 
 impl DataDir {
@@ -137,13 +137,13 @@ fn refuse(path: &Path, reason: String) -> Error {
     Error::DataDir { path: path.into(), reason }
 }
 
-fn lock(path: &Path) -> Result<File> {
+fn lock(path: &Path) -> Result<DirectoryLock> {
     let lock_path = path.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
         refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount"))
     })?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+    match DirectoryLock::take(file) {
+        Ok(lock) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let reason = "is already open in another process, or in this one by a store that still runs or has \
                           handles; stop that one first";
@@ -275,6 +275,18 @@ mod tests {
         drop(first);
         let again = DataDir::open(dir.path(), NodeId::new(5), 6).unwrap();
         assert_eq!((again.node_id.get(), again.cluster_id), (0xabc, 0xdef));
+    }
+
+    /// As a child that is being started has it for a moment.
+    #[test]
+    fn whoever_else_has_the_lock_file_open_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path()).unwrap();
+        let duplicate = first.lock.file().try_clone().unwrap();
+        assert!(reason(open(dir.path())).contains("already open"));
+        drop(first);
+        drop(open(dir.path()).unwrap());
+        drop(duplicate);
     }
 
     #[test]
