@@ -32,7 +32,7 @@ pub(crate) struct Core {
     hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
     waiters: Waiters,
     /// The number of the log's next frame, as of the last tick.
-    next_frame_at_tick: u64,
+    pub(super) next_frame_at_tick: u64,
     lanes: Lanes,
     /// Applied, and not yet told to consensus.
     unreported_applied: Option<LogIndex>,
@@ -147,16 +147,6 @@ impl Core {
             self.seal_resting_log()?;
         }
         self.wakes.wake();
-        Ok(())
-    }
-
-    /// Seals the log when nothing was written to it since the last tick: a log at work costs nothing.
-    fn seal_resting_log(&mut self) -> Result<()> {
-        let next_frame = self.log.next_frame();
-        if self.next_frame_at_tick == next_frame {
-            self.log.seal()?;
-        }
-        self.next_frame_at_tick = next_frame;
         Ok(())
     }
 
@@ -382,21 +372,6 @@ impl Core {
         }
         self.jobs.close();
         self.wakes.wake();
-    }
-
-    /// Leaves the directory as it should rest: the log sealed, and everything durable in the storage engine, so that
-    /// the next start has nothing to replay.
-    pub(crate) fn rest(&mut self) -> Result<()> {
-        self.log.seal_durably()?;
-        match self.machine.engine().flush() {
-            // Harmless: the log has it all.
-            Err(error) if error.is_no_space() => {
-                tracing::warn!(%error, "flush at stop failed; the next start replays the log");
-                Ok(())
-            }
-            // As harmless, but a disk that fails must not go unnoticed.
-            other => other.map_err(Error::from),
-        }
     }
 }
 

@@ -211,6 +211,31 @@ impl Core {
         }
     }
 
+    /// Seals the log when nothing was written to it since the last tick: a log at work costs nothing.
+    pub(super) fn seal_resting_log(&mut self) -> Result<()> {
+        let next_frame = self.log.next_frame();
+        if self.next_frame_at_tick == next_frame {
+            self.log.seal()?;
+        }
+        self.next_frame_at_tick = next_frame;
+        Ok(())
+    }
+
+    /// Leaves the directory as it should rest: the log sealed, and everything durable in the storage engine, so that
+    /// the next start has nothing to replay.
+    pub(crate) fn rest(&mut self) -> Result<()> {
+        self.log.seal_durably()?;
+        match self.machine.engine().flush() {
+            // Harmless: the log has it all.
+            Err(error) if error.is_no_space() => {
+                tracing::warn!(%error, "flush at stop failed; the next start replays the log");
+                Ok(())
+            }
+            // As harmless, but a disk that fails must not go unnoticed.
+            other => other.map_err(Error::from),
+        }
+    }
+
     pub(super) fn job_done(&mut self, done: JobDone) -> Result<()> {
         match done {
             JobDone::Segment(result) => {
