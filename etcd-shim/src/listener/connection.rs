@@ -6,10 +6,12 @@ use super::shutdown::Signal;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kvstore::CallerId;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -35,6 +37,9 @@ const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Streams that were opened and reset again before we saw them. h2's 20 is soon reached by a client that
 /// gives up on a few dozen requests at once; a flood of them still ends the connection.
 const RESET_STREAMS_MAX: usize = 1024;
+
+/// Numbers connections, so that the store can treat them alike. 0 is nobody.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
 /// What the flags say about HTTP/2.
 #[derive(Clone, Debug)]
@@ -79,6 +84,11 @@ pub(super) async fn serve<I, S, B>(
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let caller = CallerId::new(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller);
+        service.call(request)
+    });
     let stream = TokioIo::new(FairReads::new(FirstBytes::new(stream, HEAD_PATIENCE)));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {

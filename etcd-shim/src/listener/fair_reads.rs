@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a connection reads before the others have their turn: some tens of small requests, each of which has a
-/// turn of its own before the next slice. A read may bring more at once, which is one slice then.
-pub const READ_SLICE_BYTES: usize = 8 << 10;
+/// Bytes that a connection reads before the others have their turn: about a hundred small requests, a millisecond of
+/// work.
+pub const READ_SLICE_BYTES: usize = 16 << 10;
 
 /// A stream whose reads pause after each slice.
 pub struct FairReads<S> {
@@ -38,13 +38,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for FairReads<S> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        // The caller's buffer may hold many slices.
+        let mut slice = buffer.take(READ_SLICE_BYTES - self.read);
+        let polled = Pin::new(&mut self.stream).poll_read(context, &mut slice);
+        let count = slice.filled().len();
         if polled.is_pending() {
             self.read = 0;
         }
         ready!(polled)?;
-        self.read += buffer.filled().len() - before;
+        // SAFETY: `slice` is the beginning of the unfilled part of `buffer`; its first `count` bytes are filled, so
+        // they are initialised.
+        unsafe { buffer.assume_init(count) };
+        buffer.advance(count);
+        self.read += count;
         Poll::Ready(Ok(()))
     }
 }

@@ -11,7 +11,7 @@ use crate::proto::etcdserverpb::{
 };
 use kvstore::command::{Operation, OperationOutcome, RangeQuery, Transaction, TransactionOutcome};
 use kvstore::store::Consistency;
-use kvstore::{KeyRange, Revision};
+use kvstore::{CallerId, KeyRange, Revision};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -21,8 +21,13 @@ pub struct KvService {
 }
 
 impl KvService {
-    async fn transact(&self, transaction: Transaction) -> Result<TransactionOutcome, Status> {
-        self.shared.keyspace.transact(transaction).await.map_err(status::of)
+    /// Writes on behalf of a connection.
+    async fn transact(
+        &self,
+        caller: CallerId,
+        transaction: Transaction,
+    ) -> Result<TransactionOutcome, Status> {
+        self.shared.keyspace.of_caller(caller).transact(transaction).await.map_err(status::of)
     }
 
     /// A response whose message is made elsewhere.
@@ -63,11 +68,11 @@ impl Kv for KvService {
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = (caller(&request), request.into_inner());
         let size_fits = self.shared.check_size(&request);
         let put = write::put(request)?;
         size_fits?;
-        let outcome = self.transact(write::alone(Operation::Put(put))).await?;
+        let outcome = self.transact(caller, write::alone(Operation::Put(put))).await?;
         let header = self.shared.header(outcome.revision);
         match first(outcome)? {
             OperationOutcome::Put { previous } => Ok(Response::new(write::put_response(previous, header))),
@@ -79,11 +84,11 @@ impl Kv for KvService {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = (caller(&request), request.into_inner());
         let size_fits = self.shared.check_size(&request);
         let delete = write::delete(request)?;
         size_fits?;
-        let outcome = self.transact(write::alone(Operation::Delete(delete))).await?;
+        let outcome = self.transact(caller, write::alone(Operation::Delete(delete))).await?;
         let header = self.shared.header(outcome.revision);
         match first(outcome)? {
             OperationOutcome::Delete { deleted, previous } => {
@@ -94,7 +99,7 @@ impl Kv for KvService {
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = (caller(&request), request.into_inner());
         let (read_only, serializable) = transaction::read_only(&request);
         let size_fits = if read_only { Ok(()) } else { self.shared.check_size(&request) };
         let (transaction, shapes) = transaction::transaction(request, self.shared.settings.max_txn_ops)?;
@@ -111,7 +116,7 @@ impl Kv for KvService {
             }
             read_transaction::execute(&transaction, self.shared.keyspace.reader())?
         } else {
-            self.transact(transaction).await?
+            self.transact(caller, transaction).await?
         };
         let header = self.shared.header(outcome.revision);
         Ok(Response::new(transaction::response(outcome, shapes, header)))
@@ -130,6 +135,11 @@ impl Kv for KvService {
         let current = self.shared.keyspace.compact(revision, request.physical).await.map_err(status::of)?;
         Ok(Response::new(CompactionResponse { header: self.shared.header(current) }))
     }
+}
+
+/// The connection that a request came on; tests call without one.
+fn caller<T>(request: &Request<T>) -> CallerId {
+    request.extensions().get().copied().unwrap_or_default()
 }
 
 /// The result of a transaction's only operation.

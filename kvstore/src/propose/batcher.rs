@@ -2,7 +2,7 @@
 
 use super::{Permit, Slot};
 use crate::command::{Batch, Command, Outcome};
-use crate::types::{ClockMillis, KeyspaceId, RequestId, Result};
+use crate::types::{CallerId, ClockMillis, KeyspaceId, RequestId, Result};
 
 /// Commands in one raft entry: bounds the work of one apply.
 pub const BATCH_COMMANDS_MAX: usize = 1_000;
@@ -13,6 +13,8 @@ pub const BATCH_BYTES_MAX: usize = 1 << 20;
 pub struct Submission {
     /// Where it goes.
     pub keyspace: KeyspaceId,
+    /// Whose it is.
+    pub caller: CallerId,
     /// What is to be done.
     pub command: Command,
     /// Its size, for the batch's bound.
@@ -65,7 +67,7 @@ mod tests {
 
     fn submission(bytes: usize) -> Submission {
         let command = Command::LeaseRevoke { id: LeaseId::new(bytes as i64) };
-        Submission { keyspace: KeyspaceId::DEFAULT, command, bytes, waiter: None }
+        Submission { keyspace: KeyspaceId::DEFAULT, caller: CallerId::NONE, command, bytes, waiter: None }
     }
 
     #[test]

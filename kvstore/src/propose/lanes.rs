@@ -1,11 +1,15 @@
-//! Who goes first when a turn cannot take everything: small commands, and a measured share of the large ones.
+//! Who goes first when a turn cannot take everything: small commands, one of each caller after the other, and a measured
+//! share of the large ones.
 //!
 //! A turn is one write and one sync, and everybody in it waits for all of its bytes. Forty requests of 1.5 MiB in
 //! one turn would make a put of a hundred bytes wait for 60 MiB. They are concurrent, so that any order is right:
 //! small ones go at once; large ones a few at a time, in their own order, and never in the turn after such a one if
 //! that has small ones: who came while large ones were written waits for no more of them.
+//!
+//! So it is with thousands of small ones: a turn takes so many, and as long as more wait, callers take turns.
 
 use super::Submission;
+use super::callers::Callers;
 use std::collections::VecDeque;
 
 /// From this size on a command is large: the time to write so much is below that of the sync behind it.
@@ -14,9 +18,14 @@ pub const LARGE_COMMAND_BYTES: usize = 64 << 10;
 /// Large commands in one turn, in bytes: a few milliseconds of writing. The one that passes it still goes.
 pub const LARGE_BYTES_PER_TURN: usize = 1 << 20;
 
-/// The large commands that wait for their turn. Bounded by admission, like everything that is not answered.
+/// Commands in one turn: a few milliseconds of work, far above what a store with patient clients has waiting.
+pub const TURN_COMMANDS_MAX: usize = 1_000;
+
+/// The commands that wait for their turn. Bounded by admission, like everything that is not answered.
 #[derive(Default)]
 pub struct Lanes {
+    /// Small ones, when there were more than a turn takes.
+    small: Callers,
     large: VecDeque<Submission>,
     /// Whether the last turn had large ones.
     had_large: bool,
@@ -27,11 +36,13 @@ impl Lanes {
     pub fn turn(&mut self, mut submissions: Vec<Submission>) -> Vec<Submission> {
         submissions.retain(|submission| !submission.is_abandoned());
         let rests = std::mem::take(&mut self.had_large);
-        if self.large.is_empty() && submissions.iter().all(|submission| !submission.is_large()) {
+        let all_small = submissions.iter().all(|submission| !submission.is_large());
+        if self.is_empty() && all_small && submissions.len() <= TURN_COMMANDS_MAX {
             return submissions;
         }
-        let (large, mut now): (Vec<_>, Vec<_>) = submissions.into_iter().partition(Submission::is_large);
+        let (large, small): (Vec<_>, Vec<_>) = submissions.into_iter().partition(Submission::is_large);
         self.large.extend(large);
+        let mut now = self.small_ones(small);
         if rests && !now.is_empty() {
             return now;
         }
@@ -48,14 +59,33 @@ impl Lanes {
         now
     }
 
+    /// As many as a turn takes; callers in turn if that is not all of them.
+    fn small_ones(&mut self, new: Vec<Submission>) -> Vec<Submission> {
+        if self.small.is_empty() && new.len() <= TURN_COMMANDS_MAX {
+            return new;
+        }
+        new.into_iter().for_each(|submission| self.small.push(submission));
+        let mut now = Vec::with_capacity(TURN_COMMANDS_MAX);
+        while now.len() < TURN_COMMANDS_MAX
+            && let Some(submission) = self.small.pop()
+        {
+            if !submission.is_abandoned() {
+                now.push(submission);
+            }
+        }
+        now
+    }
+
     /// Whether another turn is due for what waits here.
     pub fn is_empty(&self) -> bool {
-        self.large.is_empty()
+        self.small.is_empty() && self.large.is_empty()
     }
 
     /// Everything that waits here, for the end.
     pub fn take(&mut self) -> VecDeque<Submission> {
-        std::mem::take(&mut self.large)
+        let mut all = std::mem::take(&mut self.large);
+        all.extend(std::iter::from_fn(|| self.small.pop()));
+        all
     }
 }
 
@@ -75,14 +105,14 @@ mod tests {
     use super::super::{Admission, Ticket, ticket};
     use super::*;
     use crate::command::{Command, Outcome};
-    use crate::types::{KeyspaceId, LeaseId, Result};
+    use crate::types::{CallerId, KeyspaceId, LeaseId, Result};
     use std::sync::Arc;
 
     const MIB: usize = 1 << 20;
 
     fn submission(id: i64, bytes: usize) -> Submission {
         let command = Command::LeaseRevoke { id: LeaseId::new(id) };
-        Submission { keyspace: KeyspaceId::DEFAULT, command, bytes, waiter: None }
+        Submission { keyspace: KeyspaceId::DEFAULT, caller: CallerId::NONE, command, bytes, waiter: None }
     }
 
     fn awaited(id: i64, bytes: usize) -> (Submission, Ticket<Result<Outcome>>) {
@@ -117,6 +147,23 @@ mod tests {
         assert!(lanes.is_empty());
         let small = (1..=5).map(|id| submission(id, LARGE_COMMAND_BYTES - 1)).collect();
         assert_eq!(ids(&lanes.turn(small)), [1, 2, 3, 4, 5], "without a large one nothing is moved");
+    }
+
+    #[test]
+    fn callers_take_turns_when_more_wait_than_a_turn_takes() {
+        let of = |caller, id| Submission { caller: CallerId::new(caller), ..submission(id, 100) };
+        let mut lanes = Lanes::default();
+        let burst = (0..3 * TURN_COMMANDS_MAX as i64).map(|id| of(1, id)).collect();
+        assert_eq!(ids(&lanes.turn(burst)), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>());
+        let turn = ids(&lanes.turn(vec![of(2, -1), of(3, -2), of(2, -3)]));
+        assert_eq!(turn[..6], [1000, -1, -2, 1001, -3, 1002], "each caller in its own order");
+        assert_eq!(turn.len(), TURN_COMMANDS_MAX);
+        let rest = ids(&lanes.turn(vec![]));
+        assert_eq!((rest[0], rest.len()), (1997, TURN_COMMANDS_MAX));
+        assert_eq!(ids(&lanes.turn(vec![])), [2997, 2998, 2999], "nothing is lost");
+        assert!(lanes.is_empty());
+        let calm = (0..TURN_COMMANDS_MAX as i64).map(|id| of(id as u64 % 3, id)).collect();
+        assert_eq!(ids(&lanes.turn(calm)), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>(), "first come");
     }
 
     #[test]

@@ -16,18 +16,20 @@
 //! - a caller that gives up changes nothing for the others in its batch; what it had asked for is left out if it was
 //!   not proposed yet;
 //! - a small command waits for one turn at most that large ones are in, however many of these there are ([`Lanes`]);
-//! - what is admitted and not yet answered is bounded in number and bytes.
+//! - what is admitted and not yet answered is bounded in number and bytes;
+//! - a caller with few commands waits for one of each other caller's, however many these have ([`Lanes`]).
 //!
-//! Deliberately missing: priorities by name or client.
+//! Deliberately missing: priorities by name.
 
 mod admission;
 mod batcher;
+mod callers;
 mod lanes;
 mod ticket;
 mod waiters;
 
 pub use admission::{Admission, COMMAND_BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX, Permit};
 pub use batcher::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Proposal, Submission, split_into_batches};
-pub use lanes::{LARGE_BYTES_PER_TURN, LARGE_COMMAND_BYTES, Lanes};
+pub use lanes::{LARGE_BYTES_PER_TURN, LARGE_COMMAND_BYTES, Lanes, TURN_COMMANDS_MAX};
 pub use ticket::{Slot, Ticket, Unanswered, WakeList, ticket};
 pub use waiters::Waiters;

@@ -9,7 +9,7 @@ use crate::consensus::{Effects, Input, Node, ProposeRefused, Role};
 use crate::log::Log;
 use crate::propose::{Lanes, Submission, Waiters, WakeList, split_into_batches};
 use crate::read::ReadBarriers;
-use crate::types::{EntryKind, Error, KeyspaceId, LogEntry, LogIndex, RequestId, Result};
+use crate::types::{CallerId, EntryKind, Error, KeyspaceId, LogEntry, LogIndex, RequestId, Result};
 use crate::watch::Hub;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -333,7 +333,7 @@ impl Core {
 
     /// The store's own command: nobody waits for it.
     pub(super) fn own(keyspace: KeyspaceId, command: Command) -> Submission {
-        Submission { keyspace, command, bytes: 0, waiter: None }
+        Submission { keyspace, caller: CallerId::NONE, command, bytes: 0, waiter: None }
     }
 
     /// Applied so far.

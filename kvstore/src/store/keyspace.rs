@@ -11,7 +11,9 @@ use crate::mvcc::{HashKv, Reader};
 use crate::propose::ticket;
 use crate::runtime::RemovalWait;
 use crate::runtime::core::unexpected;
-use crate::types::{Error, InvalidRequest, KeyRange, KeyValue, KeyspaceId, LeaseId, Result, Revision};
+use crate::types::{
+    CallerId, Error, InvalidRequest, KeyRange, KeyValue, KeyspaceId, LeaseId, Result, Revision,
+};
 use crate::watch::Session;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -59,11 +61,18 @@ pub struct LeaseGranted {
 pub struct Keyspace {
     inner: Arc<Inner>,
     id: KeyspaceId,
+    caller: CallerId,
 }
 
 impl Keyspace {
     pub(super) fn new(inner: Arc<Inner>, id: KeyspaceId) -> Self {
-        Self { inner, id }
+        Self { inner, id, caller: CallerId::NONE }
+    }
+
+    /// The same for one of several callers. While more commands wait than the store takes at once, callers take turns:
+    /// one with a single command does not wait for all of another's thousands.
+    pub fn of_caller(&self, caller: CallerId) -> Self {
+        Self { caller, ..self.clone() }
     }
 
     fn parts(&self) -> &KeyspaceParts {
@@ -145,7 +154,7 @@ impl Keyspace {
         if size_bytes > limit_bytes {
             return Err(InvalidRequest::TooLarge { size_bytes, limit_bytes }.into());
         }
-        self.inner.submit(self.id, command).await
+        self.inner.submit(self.id, self.caller, command).await
     }
 
     /// Returns once the published state holds everything that was acknowledged anywhere before the call.

@@ -18,7 +18,7 @@ use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
-use crate::types::{Error, KeyspaceId, LeaseId, LogIndex, NodeId, Result, Revision, Term};
+use crate::types::{CallerId, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -218,7 +218,7 @@ impl Store {
     }
 
     async fn alarm(&self, command: Command) -> Result<(Vec<Alarm>, Revision)> {
-        match self.inner.submit(KeyspaceId::DEFAULT, command).await? {
+        match self.inner.submit(KeyspaceId::DEFAULT, CallerId::NONE, command).await? {
             Outcome::Alarms { alarms, revision } => Ok((alarms, revision)),
             other => Err(unexpected(&other)),
         }
@@ -243,11 +243,17 @@ impl Store {
 
 impl Inner {
     /// Admits, queues and awaits one command.
-    pub(super) async fn submit(&self, keyspace: KeyspaceId, command: Command) -> Result<Outcome> {
+    pub(super) async fn submit(
+        &self,
+        keyspace: KeyspaceId,
+        caller: CallerId,
+        command: Command,
+    ) -> Result<Outcome> {
         let bytes = crate::command::request_size(&command);
         let permit = self.shared.admission.admit(bytes)?;
         let (slot, ticket) = crate::propose::ticket();
-        self.shared.mailbox.submit(Submission { keyspace, command, bytes, waiter: Some((slot, permit)) })?;
+        let waiter = Some((slot, permit));
+        self.shared.mailbox.submit(Submission { keyspace, caller, command, bytes, waiter })?;
         ticket.await
     }
 

@@ -74,6 +74,10 @@ counter! {
     KeyspaceId(u32)
 }
 counter! {
+    /// Who sent a command, as far as fairness goes: a connection, say. 0 is everybody who did not say.
+    CallerId(u64)
+}
+counter! {
     /// Names one proposal of one process life: the waiter's key.
     RequestId(u64)
 }
@@ -97,6 +101,11 @@ impl Revision {
 
 impl LeaseId {
     /// No lease attached.
+    pub const NONE: Self = Self(0);
+}
+
+impl CallerId {
+    /// Nobody in particular.
     pub const NONE: Self = Self(0);
 }
 
