@@ -1,6 +1,6 @@
 //! One connection: HTTP/1 or HTTP/2, whichever the peer speaks.
 
-use super::fair_reads::FairReads;
+use super::fair_reads::{FairReads, OpenRequest};
 use super::first_bytes::FirstBytes;
 use super::shutdown::Signal;
 use bytes::Bytes;
@@ -87,7 +87,13 @@ pub(super) async fn serve<I, S, B>(
     let caller = CallerId::new(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller);
-        service.call(request)
+        let open = OpenRequest::new();
+        let response = service.call(request);
+        async move {
+            let response = response.await;
+            drop(open);
+            response
+        }
     });
     let stream = TokioIo::new(FairReads::new(FirstBytes::new(stream, HEAD_PATIENCE)));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));

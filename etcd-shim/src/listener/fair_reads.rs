@@ -6,12 +6,46 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that a connection reads before the others have their turn: about a hundred small requests, a millisecond of
 /// work.
 pub const READ_SLICE_BYTES: usize = 16 << 10;
+
+/// The same while many requests are open: a handful, so that a single one of somebody else is soon looked at.
+pub const BUSY_READ_SLICE_BYTES: usize = 1 << 10;
+
+/// Open requests from which on they are many: more than a few apiservers have at a time.
+pub const BUSY_REQUESTS: usize = 512;
+
+/// Requests of all connections whose answers have not begun.
+static OPEN_REQUESTS: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them.
+pub struct OpenRequest(());
+
+impl OpenRequest {
+    pub fn new() -> Self {
+        OPEN_REQUESTS.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        OPEN_REQUESTS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn slice_bytes() -> usize {
+    if OPEN_REQUESTS.load(Ordering::Relaxed) > BUSY_REQUESTS {
+        BUSY_READ_SLICE_BYTES
+    } else {
+        READ_SLICE_BYTES
+    }
+}
 
 /// A stream whose reads pause after each slice.
 pub struct FairReads<S> {
@@ -32,14 +66,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for FairReads<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read >= READ_SLICE_BYTES {
+        let slice_bytes = slice_bytes();
+        if self.read >= slice_bytes {
             self.read = 0;
             // Behind everybody who waits already.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         // The caller's buffer may hold many slices.
-        let mut slice = buffer.take(READ_SLICE_BYTES - self.read);
+        let mut slice = buffer.take(slice_bytes - self.read);
         let polled = Pin::new(&mut self.stream).poll_read(context, &mut slice);
         let count = slice.filled().len();
         if polled.is_pending() {
