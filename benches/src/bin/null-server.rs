@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 const VALUE_BYTES: usize = 1024;
@@ -168,9 +168,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         (0..PAGE_KEYS_MAX).map(|number| kv(format!("/registry/null/{number:08}").as_bytes())).collect();
     let listener = TcpListener::bind(address).await?;
     println!("ready to serve client requests");
-    let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
-        .add_service(KvServer::new(Null { writes, page }));
-    server.serve_with_incoming(TcpListenerStream::new(listener)).await?;
+    let server = tonic::transport::Server::builder().add_service(KvServer::new(Null { writes, page }));
+    server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await?;
     Ok(())
 }
