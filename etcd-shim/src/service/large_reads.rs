@@ -37,6 +37,10 @@ pub const HASHES_AT_ONCE: usize = 1;
 /// Bytes of large responses that wait for their readers. One that is larger has to be the only one.
 pub const RESPONSES_HELD_BYTES_MAX: usize = 512 << 20;
 
+/// A read's response of more bytes is counted among them, also if it was made where the request arrived: a client may
+/// have any number of streams whose responses it does not read.
+pub const UNCOUNTED_RESPONSE_BYTES_MAX: usize = 64 << 10;
+
 /// How long a large response waits for room before its request is refused with "too many requests".
 pub const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -106,7 +110,11 @@ impl LargeReads {
         let caller = Arc::new(());
         let wanted = Wanted(Arc::downgrade(&caller));
         let (pieces, _turn) = beside(&self.at_once, move || work(&wanted)).await?;
-        let pieces = pieces?;
+        self.hold(pieces?).await
+    }
+
+    /// Gives the reply once there is room for it.
+    pub async fn hold(&self, pieces: Pieces) -> Result<Arc<Reply>, Status> {
         let permit = self.room_for(&pieces).await?;
         let reply = Reply::new(pieces, permit);
         let mut replies = self.replies.lock();
@@ -125,6 +133,9 @@ impl LargeReads {
 
     async fn room_for(&self, pieces: &Pieces) -> Result<OwnedSemaphorePermit, Status> {
         let permits = (pieces.bytes() / PERMIT_BYTES).min(self.room_bytes / PERMIT_BYTES);
+        if let Ok(permit) = self.room.clone().try_acquire_many_owned(permits as u32) {
+            return Ok(permit);
+        }
         let mut room = pin!(self.room.clone().acquire_many_owned(permits as u32));
         let mut patience = pin!(tokio::time::sleep(self.room_patience));
         let mut look = tokio::time::interval(LOOK_INTERVAL);
