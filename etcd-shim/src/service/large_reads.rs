@@ -123,6 +123,14 @@ impl LargeReads {
         Ok(reply)
     }
 
+    /// Does a step of a longer read elsewhere, in its turn among the others.
+    pub async fn step<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        beside(&self.at_once, work).await.map(|(result, _)| result)
+    }
+
     /// Hashes elsewhere.
     pub async fn hash<T: Send + 'static>(
         &self,

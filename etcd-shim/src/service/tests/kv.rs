@@ -1,6 +1,9 @@
+use super::super::large_reads;
 use super::*;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::{request_op, response_op};
+use std::sync::Arc;
+use std::time::Duration;
 
 fn range(key: &str, end: &str) -> pb::RangeRequest {
     pb::RangeRequest { key: key.to_owned().into(), range_end: end.to_owned().into(), ..Default::default() }
@@ -88,6 +91,36 @@ async fn a_stream_of_chunks_merges_to_the_unary_answer() {
     ] {
         assert_eq!(fault(server.kv().range_stream(odd).await).0, Code::Unimplemented);
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn chunks_of_the_past_wait_for_a_turn_beside_and_small_ones_do_not() {
+    let server = Server::start();
+    let past = server.put("a", "1").await;
+    server.put("a", "2").await;
+    let mut turns = Vec::new();
+    for _ in 0..large_reads::LARGE_READS_AT_ONCE {
+        let shared = Arc::clone(&server.services.shared);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let busy = async move { shared.large_reads.step(move || ended.recv().is_err()).await };
+        turns.push((end, tokio::spawn(busy)));
+    }
+    tokio::task::yield_now().await;
+    let first = async |revision| {
+        let request = pb::RangeRequest { revision, ..range("a", "") };
+        let mut stream = server.kv().range_stream(request).await.unwrap().into_inner();
+        let chunk = stream.message().await.unwrap().unwrap().range_response.unwrap();
+        (chunk.kvs[0].value.clone(), chunk.count)
+    };
+    assert_eq!(first(0).await, ("2".into(), 1));
+    let mut of_the_past = Box::pin(first(past));
+    assert!(tokio::time::timeout(Duration::from_millis(100), of_the_past.as_mut()).await.is_err());
+    for (end, busy) in turns {
+        drop(end);
+        assert!(busy.await.unwrap().unwrap());
+    }
+    assert_eq!(of_the_past.await, ("1".into(), 1));
     server.stop().await;
 }
 
