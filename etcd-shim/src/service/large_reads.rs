@@ -11,7 +11,7 @@ use crate::convert::{range, status, transaction};
 use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::RangeResponse;
 use kvstore::Error;
-use kvstore::command::{Operation, Projection, RangeQuery, ReadAt, Transaction};
+use kvstore::command::{CompareTarget, Operation, Projection, RangeQuery, ReadAt, Transaction};
 use kvstore::store::{PageLimits, Reader, Snapshot};
 use parking_lot::Mutex;
 use prost::Message;
@@ -209,8 +209,15 @@ pub fn is_small_transaction(reader: &Reader, transaction: &Transaction) -> bool 
         Operation::Range(query) => Some(query),
         _ => None,
     });
-    transaction.compares.iter().all(|compare| compare.range.is_single())
-        && ranges.all(|query| reader.is_small(query, keys, bytes))
+    let is_share = |query: &RangeQuery| match count {
+        1 => reader.is_small(query, keys, bytes),
+        _ => reader.is_small_share(query, keys, bytes),
+    };
+    let mut compares = transaction.compares.iter();
+    compares.all(|compare| {
+        let by_value = matches!(compare.target, CompareTarget::Value(_));
+        compare.range.is_single() && (!by_value || is_share(&RangeQuery::new(compare.range.clone())))
+    }) && ranges.all(is_share)
 }
 
 /// The response of a range, in pieces.
