@@ -1,7 +1,7 @@
 //! KV.
 
 use super::large_reads::{self, Wanted};
-use super::pieces::{Instead, Pieces};
+use super::pieces::{Instead, Pieces, Reply, Writer};
 use super::range_stream::RangeStream;
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction, write};
@@ -12,6 +12,7 @@ use crate::proto::etcdserverpb::{
 use kvstore::command::{Operation, OperationOutcome, RangeQuery, Transaction, TransactionOutcome};
 use kvstore::store::Consistency;
 use kvstore::{CallerId, KeyRange, Revision};
+use prost::Message;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -35,10 +36,20 @@ impl KvService {
         &self,
         work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let reply = self.shared.large_reads.read(work).await?;
-        let mut response = Response::new(T::default());
-        response.extensions_mut().insert(Instead(reply));
-        Ok(response)
+        self.shared.large_reads.read(work).await.map(instead)
+    }
+
+    /// The response of a read that was made here. Not for writes: when there is no room for their response, they have
+    /// happened all the same.
+    async fn answer<T: Message + Default>(&self, message: T) -> Result<Response<T>, Status> {
+        if message.encoded_len() <= large_reads::UNCOUNTED_RESPONSE_BYTES_MAX {
+            return Ok(Response::new(message));
+        }
+        let mut writer = Writer::default();
+        writer.message(&message)?;
+        // What it was made from must not wait beside it.
+        drop(message);
+        self.shared.large_reads.hold(writer.finish()).await.map(instead)
     }
 }
 
@@ -58,7 +69,7 @@ impl Kv for KvService {
             return self.read_beside(work).await;
         }
         let reply = self.shared.keyspace.range(query, consistency).await.map_err(status::of)?;
-        Ok(Response::new(range::response(reply.result, shape, self.shared.header(reply.revision))))
+        self.answer(range::response(reply.result, shape, self.shared.header(reply.revision))).await
     }
 
     type RangeStreamStream = RangeStream;
@@ -119,7 +130,8 @@ impl Kv for KvService {
             self.transact(caller, transaction).await?
         };
         let header = self.shared.header(outcome.revision);
-        Ok(Response::new(transaction::response(outcome, shapes, header)))
+        let response = transaction::response(outcome, shapes, header);
+        if read_only { self.answer(response).await } else { Ok(Response::new(response)) }
     }
 
     async fn compact(
@@ -140,6 +152,13 @@ impl Kv for KvService {
 /// The connection that a request came on; tests call without one.
 fn caller<T>(request: &Request<T>) -> CallerId {
     request.extensions().get().copied().unwrap_or_default()
+}
+
+/// An empty response for `reply` to take the place of.
+fn instead<T: Default>(reply: Arc<Reply>) -> Response<T> {
+    let mut response = Response::new(T::default());
+    response.extensions_mut().insert(Instead(reply));
+    response
 }
 
 /// The result of a transaction's only operation.

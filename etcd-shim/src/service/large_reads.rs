@@ -11,7 +11,7 @@ use crate::convert::{range, status, transaction};
 use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::RangeResponse;
 use kvstore::Error;
-use kvstore::command::{Operation, Projection, RangeQuery, ReadAt, Transaction};
+use kvstore::command::{CompareTarget, Operation, Projection, RangeQuery, ReadAt, Transaction};
 use kvstore::store::{PageLimits, Reader, Snapshot};
 use parking_lot::Mutex;
 use prost::Message;
@@ -36,6 +36,10 @@ pub const HASHES_AT_ONCE: usize = 1;
 
 /// Bytes of large responses that wait for their readers. One that is larger has to be the only one.
 pub const RESPONSES_HELD_BYTES_MAX: usize = 512 << 20;
+
+/// A read's response of more bytes is counted among them, also if it was made where the request arrived: a client may
+/// have any number of streams whose responses it does not read.
+pub const UNCOUNTED_RESPONSE_BYTES_MAX: usize = 64 << 10;
 
 /// How long a large response waits for room before its request is refused with "too many requests".
 pub const ROOM_PATIENCE: Duration = Duration::from_secs(10);
@@ -106,13 +110,25 @@ impl LargeReads {
         let caller = Arc::new(());
         let wanted = Wanted(Arc::downgrade(&caller));
         let (pieces, _turn) = beside(&self.at_once, move || work(&wanted)).await?;
-        let pieces = pieces?;
+        self.hold(pieces?).await
+    }
+
+    /// Gives the reply once there is room for it.
+    pub async fn hold(&self, pieces: Pieces) -> Result<Arc<Reply>, Status> {
         let permit = self.room_for(&pieces).await?;
         let reply = Reply::new(pieces, permit);
         let mut replies = self.replies.lock();
         replies.retain(|reply| reply.strong_count() > 0);
         replies.push(Arc::downgrade(&reply));
         Ok(reply)
+    }
+
+    /// Does a step of a longer read elsewhere, in its turn among the others.
+    pub async fn step<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        beside(&self.at_once, work).await.map(|(result, _)| result)
     }
 
     /// Hashes elsewhere.
@@ -125,6 +141,9 @@ impl LargeReads {
 
     async fn room_for(&self, pieces: &Pieces) -> Result<OwnedSemaphorePermit, Status> {
         let permits = (pieces.bytes() / PERMIT_BYTES).min(self.room_bytes / PERMIT_BYTES);
+        if let Ok(permit) = self.room.clone().try_acquire_many_owned(permits as u32) {
+            return Ok(permit);
+        }
         let mut room = pin!(self.room.clone().acquire_many_owned(permits as u32));
         let mut patience = pin!(tokio::time::sleep(self.room_patience));
         let mut look = tokio::time::interval(LOOK_INTERVAL);
@@ -190,8 +209,15 @@ pub fn is_small_transaction(reader: &Reader, transaction: &Transaction) -> bool 
         Operation::Range(query) => Some(query),
         _ => None,
     });
-    transaction.compares.iter().all(|compare| compare.range.is_single())
-        && ranges.all(|query| reader.is_small(query, keys, bytes))
+    let is_share = |query: &RangeQuery| match count {
+        1 => reader.is_small(query, keys, bytes),
+        _ => reader.is_small_share(query, keys, bytes),
+    };
+    let mut compares = transaction.compares.iter();
+    compares.all(|compare| {
+        let by_value = matches!(compare.target, CompareTarget::Value(_));
+        compare.range.is_single() && (!by_value || is_share(&RangeQuery::new(compare.range.clone())))
+    }) && ranges.all(is_share)
 }
 
 /// The response of a range, in pieces.

@@ -1,9 +1,10 @@
 //! `RangeStream`: the answer of a range in chunks.
 //!
 //! All chunks come from one snapshot; header, `more` and `count` come with the last one, so that the chunks,
-//! merged, are what `Range` would have answered. A chunk is made when the connection can take it.
+//! merged, are what `Range` would have answered. A chunk is made when the connection can take it; unless the range is
+//! small, on a thread beside, as large ranges are.
 
-use super::Shared;
+use super::{Shared, large_reads};
 use crate::convert::{range, status};
 use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
@@ -11,6 +12,7 @@ use kvstore::KeyRange;
 use kvstore::command::{Projection, RangeResult, ReadAt};
 use kvstore::store::{Page, PageLimits, Snapshot};
 use prost::Message;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,8 +24,21 @@ const FIRST_CHUNK_KEYS: usize = 10;
 
 /// The stream of chunks.
 pub struct RangeStream {
-    /// `None` after the last chunk.
-    walk: Option<Walk>,
+    shared: Arc<Shared>,
+    is_small: bool,
+    state: State,
+}
+
+/// A chunk, and whether it is the last.
+type Chunk = Result<(RangeResponse, bool), Status>;
+type Step = Pin<Box<dyn Future<Output = Result<(Box<Walk>, Chunk), Status>> + Send>>;
+
+enum State {
+    /// Until the connection can take the next chunk.
+    Resting(Box<Walk>),
+    /// The next chunk is being made.
+    Working(Step),
+    Ended,
 }
 
 struct Walk {
@@ -63,31 +78,52 @@ impl RangeStream {
         if !serializable {
             shared.keyspace.read_barrier().await.map_err(status::of)?;
         }
+        let is_small = large_reads::is_small(shared.keyspace.reader(), &query);
         let snapshot = shared.keyspace.reader().snapshot();
-        let count = snapshot.count(&query.range, query.at).map_err(status::of)?;
+        let (counted, range) = (snapshot.clone(), query.range.clone());
+        let count = move || counted.count(&range, query.at);
+        let count = if is_small { count() } else { shared.large_reads.step(count).await? };
+        let count = count.map_err(status::of)?;
         let header = shared.header(snapshot.revision());
         let limit = if query.limit == 0 { u64::MAX } else { query.limit };
-        Ok(Self {
-            walk: Some(Walk {
-                snapshot,
-                at: query.at,
-                range: query.range,
-                shape,
-                projection: query.projection,
-                header,
-                count,
-                left: limit,
-                chunk_keys: FIRST_CHUNK_KEYS,
-                target_bytes: shared.settings.max_request_bytes,
-                last_key: None,
-            }),
-        })
+        let walk = Walk {
+            snapshot,
+            at: query.at,
+            range: query.range,
+            shape,
+            projection: query.projection,
+            header,
+            count,
+            left: limit,
+            chunk_keys: FIRST_CHUNK_KEYS,
+            target_bytes: shared.settings.max_request_bytes,
+            last_key: None,
+        };
+        Ok(Self { shared: Arc::clone(shared), is_small, state: State::Resting(Box::new(walk)) })
+    }
+
+    /// Starts to make the next chunk on a thread beside.
+    fn step(&self, mut walk: Box<Walk>) -> Step {
+        let shared = Arc::clone(&self.shared);
+        let work = move || {
+            let chunk = walk.chunk();
+            (walk, chunk)
+        };
+        Box::pin(async move { shared.large_reads.step(work).await })
+    }
+
+    fn pass_on(&mut self, walk: Box<Walk>, chunk: Chunk) -> Result<RangeStreamResponse, Status> {
+        let (chunk, last) = chunk?;
+        if !last {
+            self.state = State::Resting(walk);
+        }
+        Ok(RangeStreamResponse { range_response: Some(chunk) })
     }
 }
 
 impl Walk {
     /// The next chunk, and whether it is the last.
-    fn chunk(&mut self) -> Result<(RangeResponse, bool), Status> {
+    fn chunk(&mut self) -> Chunk {
         if self.projection == Projection::CountOnly {
             return Ok((self.last(Vec::new(), false), true));
         }
@@ -132,20 +168,25 @@ impl Walk {
 impl Stream for RangeStream {
     type Item = Result<RangeStreamResponse, Status>;
 
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(walk) = &mut self.walk else { return Poll::Ready(None) };
-        let chunk = match walk.chunk() {
-            Ok((chunk, last)) => {
-                if last {
-                    self.walk = None;
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            // Whatever fails below is the end.
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Resting(mut walk) if self.is_small => {
+                    let chunk = walk.chunk();
+                    return Poll::Ready(Some(self.pass_on(walk, chunk)));
                 }
-                Ok(RangeStreamResponse { range_response: Some(chunk) })
+                State::Resting(walk) => self.state = State::Working(self.step(walk)),
+                State::Working(mut step) => match step.as_mut().poll(context) {
+                    Poll::Pending => {
+                        self.state = State::Working(step);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok((walk, chunk))) => return Poll::Ready(Some(self.pass_on(walk, chunk))),
+                    Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+                },
             }
-            Err(status) => {
-                self.walk = None;
-                Err(status)
-            }
-        };
-        Poll::Ready(Some(chunk))
+        }
     }
 }

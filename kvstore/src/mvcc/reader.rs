@@ -87,6 +87,14 @@ impl Reader {
         self.snapshot().view().is_small(query, max_keys, max_bytes)
     }
 
+    /// As [`Reader::is_small`], for one of several queries that are answered together and share the bound: there a
+    /// single key is not small whatever its value, since there may be many.
+    pub fn is_small_share(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
+        let snapshot = self.snapshot();
+        let view = snapshot.view();
+        view.is_small(query, max_keys, max_bytes) && view.fits(query, max_keys, max_bytes)
+    }
+
     /// The value of `entry` if it is in memory.
     pub(super) fn cached(&self, entry: &Entry) -> Option<KeyValue> {
         self.shared.cache.get(entry)

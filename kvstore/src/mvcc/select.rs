@@ -26,9 +26,11 @@ impl View<'_> {
         if matches!(query.at, ReadAt::Revision(at) if at != Revision::NONE && at < self.revision) {
             return false;
         }
-        if query.range.is_single() {
-            return true;
-        }
+        query.range.is_single() || self.fits(query, max_keys, max_bytes)
+    }
+
+    /// The same for a query of the present that shares the bound with others: a single key counts like any.
+    pub(super) fn fits(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
         if query.projection == Projection::CountOnly {
             return true;
         }

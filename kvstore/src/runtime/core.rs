@@ -66,10 +66,8 @@ pub(crate) struct CoreParts {
 
 impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
-        let clock = LogicalClock::starting_at(parts.machine.clock());
-        parts.shared.set_clock(clock);
         Self {
-            clock,
+            clock: LogicalClock::starting_at(parts.machine.clock()),
             node: parts.node,
             log: parts.log,
             machine: parts.machine,
@@ -94,6 +92,13 @@ impl Core {
     /// Stands for election now: the only voter of a group need not wait for its timeout.
     pub(crate) fn campaign(&mut self) -> Result<()> {
         self.step(Input::Campaign).map(|_| ())
+    }
+
+    /// Goes on with the clock that the log's entries had come to, not with that of the older state on disk: due once
+    /// they are applied, before anybody is served.
+    pub(crate) fn start_clock(&mut self) {
+        self.clock = LogicalClock::starting_at(self.machine.clock());
+        self.shared.set_clock(self.clock);
     }
 
     /// Whether this member leads and has applied what it inherited.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The identity says that the store has *begun* before the first client is served: from then on there are entries,
-//! and and an empty log or state is data that somebody removed, not a new store.
+//! and an empty log or state is data that somebody removed, not a new store.
 
 use crate::runtime::DirectoryLock;
 use crate::storage::STATE_DIR;

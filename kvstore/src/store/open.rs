@@ -268,6 +268,7 @@ fn lead(core: &mut Core) -> Result<()> {
     core.campaign()?;
     for _ in 0..START_TURNS_MAX {
         if core.is_ready() {
+            core.start_clock();
             return Ok(());
         }
         core.turn(Default::default())?;

@@ -3,7 +3,7 @@
 //! `HOLDFAST_ROTS` asks for more, `HOLDFAST_SEED` repeats them.
 
 use crate::attempt::{check_filled, get};
-use crate::damage::{check_text, copy_all, files, flip, make, outcome, used};
+use crate::damage::{check_text, copy_all, files, flip, make, outcome, rest, used};
 use crate::directory::stopped;
 use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::maintenance_client::MaintenanceClient;
@@ -76,6 +76,10 @@ async fn rots(flushed: bool) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let good = directory.path().join("good");
     make(&good, flushed).await;
+    if !flushed {
+        // Until the log is sealed, nothing tells rot in its last frame from a torn write.
+        assert_eq!(rest(&good).await, Ok(()));
+    }
     let all = files(&good);
     for number in 0..count as usize {
         let file = &all[number % all.len()];
@@ -114,7 +118,7 @@ async fn the_last_entries_of_a_log_at_rest_are_not_taken_for_a_torn_write() {
     let good = directory.path().join("good");
     make(&good, false).await;
     // The copy was taken right after the last write; a start and an end in the middle of nothing bring it to rest.
-    assert_eq!(crate::damage::rest(&good).await, Ok(()));
+    assert_eq!(rest(&good).await, Ok(()));
     let segments = files(&good.join("log"));
     let last = segments.iter().rfind(|path| used(&fs::read(path).expect("a segment")) > 4096);
     let last = last.expect("a segment with frames");

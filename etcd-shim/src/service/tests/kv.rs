@@ -1,6 +1,9 @@
+use super::super::large_reads;
 use super::*;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::{request_op, response_op};
+use std::sync::Arc;
+use std::time::Duration;
 
 fn range(key: &str, end: &str) -> pb::RangeRequest {
     pb::RangeRequest { key: key.to_owned().into(), range_end: end.to_owned().into(), ..Default::default() }
@@ -89,6 +92,58 @@ async fn a_stream_of_chunks_merges_to_the_unary_answer() {
         assert_eq!(fault(server.kv().range_stream(odd).await).0, Code::Unimplemented);
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn chunks_of_the_past_wait_for_a_turn_beside_and_small_ones_do_not() {
+    let server = Server::start();
+    let past = server.put("a", "1").await;
+    server.put("a", "2").await;
+    let turns = take_all_turns(&server).await;
+    let first = async |revision| {
+        let request = pb::RangeRequest { revision, ..range("a", "") };
+        let mut stream = server.kv().range_stream(request).await.unwrap().into_inner();
+        let chunk = stream.message().await.unwrap().unwrap().range_response.unwrap();
+        (chunk.kvs[0].value.clone(), chunk.count)
+    };
+    assert_eq!(first(0).await, ("2".into(), 1));
+    let mut of_the_past = Box::pin(first(past));
+    assert!(tokio::time::timeout(Duration::from_millis(100), of_the_past.as_mut()).await.is_err());
+    drop(turns);
+    assert_eq!(of_the_past.await, ("1".into(), 1));
+    server.stop().await;
+}
+
+/// Each get of a transaction is of one key; together they are large.
+#[tokio::test]
+async fn many_gets_of_large_values_in_a_transaction_wait_for_a_turn_beside() {
+    let server = Server::start();
+    server.put("a", &"v".repeat(100 << 10)).await;
+    let gets = |count| {
+        let get = pb::RequestOp { request: Some(request_op::Request::RequestRange(range("a", ""))) };
+        pb::TxnRequest { success: vec![get; count], ..Default::default() }
+    };
+    let turns = take_all_turns(&server).await;
+    assert_eq!(server.kv().txn(gets(2)).await.unwrap().into_inner().responses.len(), 2);
+    let mut kv = server.kv();
+    let mut many = Box::pin(kv.txn(gets(20)));
+    assert!(tokio::time::timeout(Duration::from_millis(100), many.as_mut()).await.is_err());
+    drop(turns);
+    assert_eq!(many.await.unwrap().into_inner().responses.len(), 20);
+    server.stop().await;
+}
+
+/// Keeps the threads beside busy until it is dropped.
+async fn take_all_turns(server: &Server) -> Vec<std::sync::mpsc::Sender<()>> {
+    let turns = (0..large_reads::LARGE_READS_AT_ONCE).map(|_| {
+        let shared = Arc::clone(&server.services.shared);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        tokio::spawn(async move { shared.large_reads.step(move || ended.recv().is_err()).await });
+        end
+    });
+    let turns = turns.collect();
+    tokio::task::yield_now().await;
+    turns
 }
 
 #[tokio::test]
