@@ -18,6 +18,10 @@ use tonic::Status;
 /// each connection, which is no bound with ten thousand of them.
 pub const UNFINISHED_BYTES_MAX: usize = 256 << 20;
 
+/// Unary calls whose message did not come with their head: etcd's clients send both together. Each takes about 6 KiB, so
+/// that these are 100 MiB. Beyond it a call that waits is refused with "too many requests".
+pub const UNFINISHED_CALLS_MAX: usize = 16_384;
+
 /// How long the message of a unary call may take to arrive: etcd's clients send it with the headers. Whoever needs
 /// longer holds memory and a place among the streams for nothing.
 pub const MESSAGE_PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +30,7 @@ pub const MESSAGE_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Incoming {
     bytes: AtomicUsize,
+    calls: AtomicUsize,
 }
 
 /// A request body that ends with etcd's error as soon as a message announces itself as too large. tonic has a
@@ -37,6 +42,8 @@ pub struct MeasuredBody<B> {
     incoming: Arc<Incoming>,
     /// What this body has counted in `incoming`.
     counted: usize,
+    /// Whether it is one of the counted calls.
+    waits: bool,
     patience: Patience,
 }
 
@@ -105,13 +112,16 @@ impl<B> MeasuredBody<B> {
     pub fn new(body: B, limit_bytes: u64, incoming: &Arc<Incoming>, streams: bool) -> Self {
         let patience = if streams { Patience::Endless } else { Patience::Fresh(MESSAGE_PATIENCE) };
         let incoming = Arc::clone(incoming);
-        Self { body, limit_bytes, frames: Frames::default(), incoming, counted: 0, patience }
+        Self { body, limit_bytes, frames: Frames::default(), incoming, counted: 0, waits: false, patience }
     }
 
     fn arrived(&mut self, chunk: &[u8]) -> Result<(), Status> {
         let limit_bytes = self.limit_bytes;
         let taken = self.frames.take(chunk, limit_bytes);
         taken.map_err(|size_bytes| status::message_too_large(size_bytes, limit_bytes))?;
+        if self.frames.whole {
+            self.waits_no_more();
+        }
         if self.count(self.frames.unfinished()) > UNFINISHED_BYTES_MAX {
             return Err(status::TOO_MANY_REQUESTS.into());
         }
@@ -129,16 +139,26 @@ impl<B> MeasuredBody<B> {
         self.incoming.bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
     }
 
-    /// Ready when a unary call's message takes too long.
-    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn waits_no_more(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.incoming.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Ready when a unary call's message takes too long, or too many wait for theirs.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<Status> {
         if self.frames.whole {
             return Poll::Pending;
         }
         if let Patience::Fresh(patience) = self.patience {
+            self.waits = true;
+            if self.incoming.calls.fetch_add(1, Ordering::Relaxed) >= UNFINISHED_CALLS_MAX {
+                return Poll::Ready(status::TOO_MANY_REQUESTS.into());
+            }
             self.patience = Patience::Waiting(Box::pin(tokio::time::sleep(patience)));
         }
         match &mut self.patience {
-            Patience::Waiting(sleep) => sleep.as_mut().poll(context),
+            Patience::Waiting(sleep) => sleep.as_mut().poll(context).map(|()| status::TIMEOUT.into()),
             Patience::Endless | Patience::Fresh(_) => Poll::Pending,
         }
     }
@@ -147,6 +167,7 @@ impl<B> MeasuredBody<B> {
 impl<B> Drop for MeasuredBody<B> {
     fn drop(&mut self) {
         self.count(0);
+        self.waits_no_more();
     }
 }
 
@@ -170,8 +191,10 @@ where
                     return Poll::Ready(Some(Err(status)));
                 }
             }
-            Poll::Pending if self.poll_patience(context).is_ready() => {
-                return Poll::Ready(Some(Err(status::TIMEOUT.into())));
+            Poll::Pending => {
+                if let Poll::Ready(status) = self.poll_patience(context) {
+                    return Poll::Ready(Some(Err(status)));
+                }
             }
             _ => {}
         }
@@ -198,6 +221,44 @@ mod tests {
         out.extend(length.to_be_bytes());
         out.extend(std::iter::repeat_n(0xff, sent));
         out
+    }
+
+    /// A body of which nothing ever comes.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_without_a_message_are_bounded_in_number() {
+        let incoming = Arc::new(Incoming::default());
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut begin = || {
+            let mut body = MeasuredBody::new(Silent, 200, &incoming, false);
+            let refused = match Pin::new(&mut body).poll_frame(&mut context) {
+                Poll::Pending => None,
+                Poll::Ready(end) => Some(end.unwrap().unwrap_err()),
+            };
+            (body, refused)
+        };
+        let mut waiting: Vec<_> = (0..UNFINISHED_CALLS_MAX).map(|_| begin()).collect();
+        assert!(waiting.iter().all(|(_, refused)| refused.is_none()));
+        let (_, refused) = begin();
+        assert!(refused.unwrap().message().contains("too many requests"));
+        waiting.pop();
+        assert!(begin().1.is_none(), "there is room again");
+        // Streams may be silent for hours.
+        let mut stream = MeasuredBody::new(Silent, 200, &incoming, true);
+        assert!(Pin::new(&mut stream).poll_frame(&mut context).is_pending());
     }
 
     #[test]
