@@ -1,4 +1,3 @@
 //! What benches and measuring programs share. Benches live in `benches/benches/`, programs in `src/bin/`.
 
 pub mod requests;
-pub mod usage;

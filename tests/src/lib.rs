@@ -14,6 +14,7 @@
 //! Deliberately missing: anything in the same process as the store. What embeds `kvstore` is tested beside it.
 
 mod certificates;
+mod files;
 pub mod golden;
 mod node;
 mod programs;
@@ -21,6 +22,7 @@ mod usage;
 
 pub use certificates::Certificates;
 pub use etcd_shim::proto::plain as wire;
+pub use files::{copy_all, files};
 pub use node::{Node, Setup, Transport};
 pub use programs::{Etcd, etcd, etcd_if_possible, subject};
-pub use usage::{Usage, forget_peak};
+pub use usage::{Usage, disk_bytes, forget_peak};

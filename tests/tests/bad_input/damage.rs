@@ -6,11 +6,12 @@
 
 use crate::attempt::{check_filled, refused};
 use crate::directory::stopped;
+use holdfast_tests::{copy_all, files};
 use kvstore::command::{RangeQuery, ReadAt};
 use kvstore::store::{CancelReason, Config, Consistency, Delivered, Delivery, Keyspace, Store, WatchOptions};
 use kvstore::{Error, KeyRange, KeyspaceId, Revision};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub const WRITES: i64 = 60;
@@ -56,29 +57,6 @@ pub async fn fill(store: &Store, numbers: std::ops::Range<i64>) {
     for number in numbers {
         kv.put(key(number), value(number)).await.expect("a put");
     }
-}
-
-pub fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_all(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a copy");
-        }
-    }
-}
-
-pub fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
 }
 
 /// `Ok(true)`: all data is there. `Ok(false)`: a read was refused. `Err`: the start was.

@@ -3,13 +3,14 @@
 //! `HOLDFAST_ROTS` asks for more, `HOLDFAST_SEED` repeats them.
 
 use crate::attempt::{check_filled, get};
-use crate::damage::{check_text, copy_all, files, flip, make, outcome, rest, used};
+use crate::damage::{check_text, flip, make, outcome, rest, used};
 use crate::directory::stopped;
 use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use holdfast_tests::wire::etcdserverpb::watch_client::WatchClient;
 use holdfast_tests::wire::etcdserverpb::watch_request::RequestUnion;
 use holdfast_tests::wire::etcdserverpb::{HashKvRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use holdfast_tests::{copy_all, files};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! Files of another time of the same store, and parts that were emptied by hand.
 
-use crate::damage::{WRITES, check_text, config, copy_all, files, fill, make, outcome, outcome_of};
+use crate::damage::{WRITES, check_text, config, fill, make, outcome, outcome_of};
+use holdfast_tests::{copy_all, files};
 use kvstore::store::Store;
 use std::fs;
 use std::path::Path;

@@ -13,11 +13,11 @@ mod mounted;
 mod server;
 mod space;
 
+use holdfast_tests::copy_all;
 use library::{EIO, ENOSPC, Fault, SHORT, library};
 use load::{Acknowledged, Load, check_present, finished};
 use server::{End, Place};
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Enough to fill two segments of the log, so that one is taken into use and one made ready, and for a flush or two of
@@ -121,19 +121,6 @@ async fn check_next_start(place: &Place, acknowledged: &Acknowledged, before: u6
     assert!(keys >= before + acknowledged.revisions.len() as u64, "{about}: {keys} keys");
     let end = server.stop();
     assert!(end.status.success(), "{about}: the next stop: {}", end.text);
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_all(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a copy");
-        }
-    }
 }
 
 /// Faults in a new directory, and what each must lead to.

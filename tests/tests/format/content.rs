@@ -1,6 +1,7 @@
 //! Something of everything that is stored, and a text that says all of it.
 
 use crate::config;
+use holdfast_tests::copy_all;
 use kvstore::command::{
     Alarm, AlarmKind, Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, PutLease, PutValue,
     RangeQuery, Transaction,
@@ -8,7 +9,6 @@ use kvstore::command::{
 use kvstore::store::{Consistency, Delivered, Delivery, EventKind, Keyspace, Store, WatchOptions};
 use kvstore::{KeyRange, KeyspaceId, LeaseId, Revision};
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,19 +101,6 @@ pub async fn write(data_dir: &Path, copy: &Path) -> String {
     copy_all(data_dir, copy);
     store.stop().await;
     written
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_all(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a copy");
-        }
-    }
 }
 
 /// All that can be asked of a store, as text.

@@ -1,5 +1,6 @@
 //! A data directory in the repository, and out of it again.
 
+use holdfast_tests::files;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,16 +23,6 @@ pub fn versions() -> Vec<u32> {
         names.filter_map(|name| name.to_str()?.strip_prefix('v')?.parse().ok()).collect();
     versions.sort_unstable();
     versions
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
 }
 
 /// Keeps `data_dir`: all but locks, and the storage engine's diary and notes, which it does not read.

@@ -81,7 +81,9 @@ pub async fn round(
     let after = target.usage();
     watchers.abort_all();
     let latencies_us = std::mem::take(&mut *told.lock().expect("no panic"));
-    Ok(with_usage(Figures::new(latencies_us, seconds), seconds, before, after))
+    let mut figures = with_usage(Figures::new(latencies_us, seconds), seconds, before, after);
+    figures.disk_mib = target.disk_mib();
+    Ok(figures)
 }
 
 /// One watcher: notes how old each event is when it is told.

@@ -8,7 +8,7 @@ use crate::scenario::{Kind, Scenario};
 use crate::target::Target;
 use etcd_shim::proto::plain::etcdserverpb as pb;
 use holdfast_benches::requests::prefix_end;
-use holdfast_benches::usage::Usage;
+use holdfast_tests::Usage;
 use pb::watch_client::WatchClient;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -52,7 +52,9 @@ pub async fn round(
     }
     let seconds = begun.elapsed().as_secs_f64();
     watches.abort_all();
-    Ok(with_usage(Figures::new(latencies_us, seconds), seconds, before, target.usage()))
+    let mut figures = with_usage(Figures::new(latencies_us, seconds), seconds, before, target.usage());
+    figures.disk_mib = target.disk_mib();
+    Ok(figures)
 }
 
 /// What the server took from one moment to another, for each request.
@@ -65,9 +67,8 @@ pub fn with_usage(
     let (Some(before), Some(after)) = (before, after) else { return figures };
     let count = (figures.per_s * seconds).max(1.0);
     figures.cpu_us = Some((after.cpu_ms - before.cpu_ms) as f64 * 1e3 / count);
-    figures.written_bytes = Some((after.written_mib - before.written_mib) * f64::from(1 << 20) / count);
-    figures.rss_mib = Some(after.rss_mib);
-    figures.disk_mib = Some(after.disk_mib);
+    figures.written_bytes = Some((after.written_bytes - before.written_bytes) as f64 / count);
+    figures.rss_mib = Some(after.memory_mib as f64);
     figures
 }
 

@@ -35,8 +35,8 @@ pub async fn round(target: &mut Target, scenario: &Scenario) -> Result<Figures, 
     let mut figures = Figures::new(vec![took.as_nanos() as f32 / 1e3], took.as_secs_f64());
     if let Some(usage) = target.usage() {
         figures.cpu_us = Some(usage.cpu_ms as f64 * 1e3);
-        figures.rss_mib = Some(usage.rss_mib);
-        figures.disk_mib = Some(usage.disk_mib);
+        figures.rss_mib = Some(usage.memory_mib as f64);
+        figures.disk_mib = target.disk_mib();
     }
     Ok(figures)
 }

@@ -2,8 +2,7 @@
 
 use crate::Failure;
 use crate::arguments::Arguments;
-use holdfast_benches::usage::{Usage, usage};
-use holdfast_tests::{Node, Setup};
+use holdfast_tests::{Node, Setup, Usage, disk_bytes};
 use std::collections::BTreeSet;
 use tonic::transport::{Channel, Endpoint};
 
@@ -61,6 +60,11 @@ impl Target {
 
     /// What the process takes; nothing is known of one that we did not start.
     pub fn usage(&self) -> Option<Usage> {
-        self.node.as_ref().map(|node| usage(node.process_id(), &node.data_dir()))
+        self.node.as_ref().map(|node| Usage::of(node.process_id()))
+    }
+
+    /// What its data takes on the disk, in MiB.
+    pub fn disk_mib(&self) -> Option<f64> {
+        self.node.as_ref().map(|node| disk_bytes(&node.data_dir()) as f64 / f64::from(1 << 20))
     }
 }

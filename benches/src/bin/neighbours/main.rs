@@ -19,13 +19,12 @@ mod attacks;
 mod body;
 mod load;
 mod report;
-mod server;
 
 use attacker::Attacker;
 use attacks::{ATTACKS, Attack};
+use holdfast_tests::{Setup, Usage, forget_peak};
 use load::{Neighbours, Phase};
 use report::Row;
-use server::Server;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -85,17 +84,20 @@ fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row
             after: Duration::from_secs(5),
         }
     };
-    let mut server = Server::start(&arguments.server)?;
-    let attacker = Attacker::new(server.address.clone(), arguments.is_short);
+    // Attacks with large values write more than the default allows, and nothing is compacted.
+    let quota = format!("--quota-backend-bytes={}", 16u64 << 30);
+    let mut server = Setup::program(arguments.server.clone()).flag(quota).start();
+    let process = server.process_id();
+    let attacker = Attacker::new(server.url().trim_start_matches("http://").into(), arguments.is_short);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let Some(prepare) = attack.prepare {
         runtime.block_on(prepare(attacker.clone()));
     }
-    let neighbours = Neighbours::start(server.url());
+    let neighbours = Neighbours::start(server.url().into());
     // The first requests make connections and wake caches.
     std::thread::sleep(plan.after);
-    server.forget_peak();
-    let before = server.usage();
+    forget_peak(process);
+    let before = Usage::of(process);
     neighbours.enter(Phase::Before);
     std::thread::sleep(plan.before);
     neighbours.enter(Phase::During);
@@ -112,11 +114,11 @@ fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row
     while begun.elapsed() < plan.during || (attack.has_own_end() && !thread.is_finished()) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let peak = server.usage();
+    let peak = Usage::of(process);
     neighbours.enter(Phase::Between);
     attacker.stop();
     let is_whole = thread.join().is_ok();
-    let left_behind = left_behind(&server, before);
+    let left_behind = left_behind(process, before);
     neighbours.enter(Phase::After);
     std::thread::sleep(plan.after);
     let seen = neighbours.finish();
@@ -125,17 +127,17 @@ fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row
     if !is_whole {
         row.faults.push("the attack itself failed".into());
     }
-    if !server.runs() {
+    if server.exited().is_some() {
         row.faults.push(format!("the server has ended: {}", server.log()));
     }
     Ok(row)
 }
 
 /// What is still there of the attack although it is over.
-fn left_behind(server: &Server, before: server::Usage) -> Option<String> {
+fn left_behind(process: u32, before: Usage) -> Option<String> {
     let begun = Instant::now();
     loop {
-        let now = server.usage();
+        let now = Usage::of(process);
         if now.sockets <= before.sockets && now.threads <= before.threads + THREADS_SLACK {
             return None;
         }

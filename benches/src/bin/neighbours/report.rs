@@ -3,7 +3,7 @@
 use crate::attacker::Attacker;
 use crate::attacks::Attack;
 use crate::load::{Latencies, RATE_PER_S, Seen};
-use crate::server::Usage;
+use holdfast_tests::Usage;
 use std::collections::BTreeMap;
 
 /// How many times its p99 before an attack a neighbour's may be during it.
@@ -41,7 +41,7 @@ impl Row<'_> {
         peak: Usage,
     ) -> Row<'a> {
         let is_short = attacker.is_short;
-        let added_mib = peak.peak_mib.saturating_sub(before.rss_mib);
+        let added_mib = peak.peak_mib.saturating_sub(before.memory_mib);
         let mut row = Row {
             attack,
             is_short,

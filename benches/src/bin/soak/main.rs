@@ -13,8 +13,7 @@ mod load;
 mod traffic;
 mod verdict;
 
-use holdfast_benches::usage::usage;
-use holdfast_tests::Setup;
+use holdfast_tests::{Setup, Usage, disk_bytes};
 use load::{Counts, Load};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,7 +79,8 @@ async fn main() -> Result<ExitCode, Failure> {
         let counts = load.counts();
         let row = Row::new(
             begun.elapsed(),
-            usage(server.process_id(), &server.data_dir()),
+            Usage::of(server.process_id()),
+            disk_bytes(&server.data_dir()),
             load.take_latencies(),
             &before,
             &counts,

@@ -1,7 +1,7 @@
 //! What was sampled, and whether it stayed level.
 
 use crate::load::Counts;
-use holdfast_benches::usage::Usage;
+use holdfast_tests::Usage;
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ const LATENCY: (f64, f64) = (2.0, 1.0);
 pub struct Row {
     after: Duration,
     usage: Usage,
+    disk_mib: f64,
     requests_per_s: f64,
     p50_ms: f64,
     p99_ms: f64,
@@ -35,6 +36,7 @@ impl Row {
     pub fn new(
         after: Duration,
         usage: Usage,
+        disk_bytes: u64,
         mut latencies_us: Vec<u32>,
         before: &Counts,
         now: &Counts,
@@ -48,6 +50,7 @@ impl Row {
         Self {
             after,
             usage,
+            disk_mib: disk_bytes as f64 / f64::from(1 << 20),
             requests_per_s: latencies_us.len() as f64 / seconds,
             p50_ms: at(0.5),
             p99_ms: at(0.99),
@@ -63,15 +66,15 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>5} s  {:>10.0}  {:>7.2}  {:>7.2}  {:>7.1}  {:>10.1}  {:>8.1}  {:>5}  {:>7}  {:>8}  {:>11}  {:>12}",
+            "{:>5} s  {:>10.0}  {:>7.2}  {:>7.2}  {:>7.1}  {:>10}  {:>8.1}  {:>5}  {:>7}  {:>8}  {:>11}  {:>12}",
             self.after.as_secs(),
             self.requests_per_s,
             self.p50_ms,
             self.p99_ms,
             self.max_ms,
-            self.usage.rss_mib,
-            self.usage.disk_mib,
-            self.usage.descriptors,
+            self.usage.memory_mib,
+            self.disk_mib,
+            self.usage.files,
             self.usage.threads,
             self.events,
             self.compactions,
@@ -95,9 +98,9 @@ pub fn judge(rows: &[Row]) -> bool {
     );
     type Figure = fn(&Row) -> f64;
     let figures: [(&str, Figure, (f64, f64)); 6] = [
-        ("memory, MiB, median", |row| row.usage.rss_mib, MEMORY),
-        ("disk, MiB, median", |row| row.usage.disk_mib, DISK),
-        ("open files, median", |row| row.usage.descriptors as f64, DESCRIPTORS),
+        ("memory, MiB, median", |row| row.usage.memory_mib as f64, MEMORY),
+        ("disk, MiB, median", |row| row.disk_mib, DISK),
+        ("open files, median", |row| row.usage.files as f64, DESCRIPTORS),
         ("threads, median", |row| row.usage.threads as f64, THREADS),
         ("p50, ms, median", |row| row.p50_ms, LATENCY),
         ("p99, ms, median", |row| row.p99_ms, LATENCY),
