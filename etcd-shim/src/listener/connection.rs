@@ -1,6 +1,6 @@
 //! One connection: HTTP/1 or HTTP/2, whichever the peer speaks.
 
-use super::fair_reads::{FairReads, OpenRequest};
+use super::fair_reads::{FairReads, OpenRequest, Turn};
 use super::first_bytes::FirstBytes;
 use super::shutdown::Signal;
 use bytes::Bytes;
@@ -11,6 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kvstore::CallerId;
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -95,11 +97,12 @@ pub(super) async fn serve<I, S, B>(
             response
         }
     });
-    let stream = TokioIo::new(FairReads::new(FirstBytes::new(stream, HEAD_PATIENCE)));
+    let turn = Turn::default();
+    let stream = TokioIo::new(FairReads::new(FirstBytes::new(stream, HEAD_PATIENCE), turn.clone()));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => Some(ended),
+        ended = in_turns(&turn, connection.as_mut()) => Some(ended),
         () = signal.draining() => None,
     };
     let ended = match ended {
@@ -108,7 +111,7 @@ pub(super) async fn serve<I, S, B>(
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => ended,
+                ended = in_turns(&turn, connection.as_mut()) => ended,
                 () = signal.dropping() => return,
             }
         }
@@ -117,4 +120,13 @@ pub(super) async fn serve<I, S, B>(
         // Peers that vanish or misbehave are everyday life; who looks for them asks for it.
         tracing::debug!(%error, "a connection ended with an error");
     }
+}
+
+/// Polls a connection, each time with a turn of its own.
+async fn in_turns<F: Future>(turn: &Turn, mut connection: Pin<&mut F>) -> F::Output {
+    poll_fn(|context| {
+        turn.begin();
+        connection.as_mut().poll(context)
+    })
+    .await
 }

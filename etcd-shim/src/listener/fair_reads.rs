@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -39,24 +40,28 @@ impl Drop for OpenRequest {
     }
 }
 
-fn slice_bytes() -> usize {
-    if OPEN_REQUESTS.load(Ordering::Relaxed) > BUSY_REQUESTS {
-        BUSY_READ_SLICE_BYTES
-    } else {
-        READ_SLICE_BYTES
+/// What a connection may still read in this turn, in bytes. A turn is one poll of its task: hyper asks for more after
+/// each request that it accepts, so that pauses which only one call of `poll_read` sees would bound nothing.
+#[derive(Clone, Default)]
+pub struct Turn(Arc<AtomicUsize>);
+
+impl Turn {
+    /// To be called whenever the connection's task is polled.
+    pub fn begin(&self) {
+        let many = OPEN_REQUESTS.load(Ordering::Relaxed) > BUSY_REQUESTS;
+        self.0.store(if many { BUSY_READ_SLICE_BYTES } else { READ_SLICE_BYTES }, Ordering::Relaxed);
     }
 }
 
-/// A stream whose reads pause after each slice.
+/// A stream that reads a slice in each turn.
 pub struct FairReads<S> {
     stream: S,
-    /// Bytes read since the last pause.
-    read: usize,
+    turn: Turn,
 }
 
 impl<S> FairReads<S> {
-    pub fn new(stream: S) -> FairReads<S> {
-        FairReads { stream, read: 0 }
+    pub fn new(stream: S, turn: Turn) -> FairReads<S> {
+        FairReads { stream, turn }
     }
 }
 
@@ -66,26 +71,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for FairReads<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let slice_bytes = slice_bytes();
-        if self.read >= slice_bytes {
-            self.read = 0;
+        let left = self.turn.0.load(Ordering::Relaxed);
+        if left == 0 {
             // Behind everybody who waits already.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         // The caller's buffer may hold many slices.
-        let mut slice = buffer.take(slice_bytes - self.read);
-        let polled = Pin::new(&mut self.stream).poll_read(context, &mut slice);
+        let mut slice = buffer.take(left);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut slice))?;
         let count = slice.filled().len();
-        if polled.is_pending() {
-            self.read = 0;
-        }
-        ready!(polled)?;
         // SAFETY: `slice` is the beginning of the unfilled part of `buffer`; its first `count` bytes are filled, so
         // they are initialised.
         unsafe { buffer.assume_init(count) };
         buffer.advance(count);
-        self.read += count;
+        self.turn.0.store(left - count, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -119,7 +119,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FairReads<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use std::future::poll_fn;
+    use tokio::io::AsyncWriteExt;
 
     /// Two readers of one thread, each with much to read, take turns.
     #[tokio::test]
@@ -131,18 +132,28 @@ mod tests {
             let (mut from, to) = tokio::io::duplex(READ_SLICE_BYTES * SLICES);
             from.write_all(&vec![7; READ_SLICE_BYTES * SLICES]).await.unwrap();
             drop(from);
-            let (mut reader, order) = (FairReads::new(to), order.clone());
-            readers.push(tokio::spawn(async move {
-                let mut buffer = vec![0; READ_SLICE_BYTES / 4];
+            let turn = Turn::default();
+            let (mut reader, order) = (FairReads::new(to, turn.clone()), order.clone());
+            // Reads in small pieces, and goes on within a turn whatever it is told, as hyper does.
+            readers.push(tokio::spawn(poll_fn({
                 let mut bytes = 0;
-                loop {
-                    match reader.read(&mut buffer).await.unwrap() {
-                        0 => return bytes,
-                        length => bytes += length,
-                    }
+                move |context| {
+                    turn.begin();
                     order.lock().push(name);
+                    let before = bytes;
+                    for _ in 0..4 * SLICES {
+                        let mut space = vec![0; READ_SLICE_BYTES / 4];
+                        let mut buffer = ReadBuf::new(&mut space);
+                        let polled = Pin::new(&mut reader).poll_read(context, &mut buffer);
+                        bytes += buffer.filled().len();
+                        if matches!(polled, Poll::Ready(Ok(()))) && buffer.filled().is_empty() {
+                            return Poll::Ready(bytes);
+                        }
+                    }
+                    assert!(bytes - before <= READ_SLICE_BYTES, "{} bytes in a turn", bytes - before);
+                    Poll::Pending
                 }
-            }));
+            })));
         }
         for reader in readers {
             assert_eq!(reader.await.unwrap(), READ_SLICE_BYTES * SLICES, "nothing is lost");
