@@ -1,7 +1,7 @@
 //! A mixed load at an even rate for as long as asked, and whether everything stays level: memory, disk, open files,
 //! threads, latency, through compactions, expiring leases and clients that come and go.
 //!
-//! `soak [--minutes 10] [--rate 600] [--every-s 10] [--program PATH]`
+//! `soak [--minutes 10] [--rate 600] [--every-s 10] [--latency judged|shown] [--program PATH]`
 //!
 //! The load is open loop: a request is due at its time whether the ones before it were answered or not, and its latency
 //! counts from then. The set of living keys stays about the same, so whatever grows, grows by itself. At the end every
@@ -18,7 +18,7 @@ use load::{Counts, Load};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use verdict::{Row, judge};
+use verdict::{Latency, Row, judge};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,14 +26,20 @@ struct Arguments {
     seconds: u64,
     rate: u64,
     every: Duration,
+    latency: Latency,
     program: PathBuf,
 }
 
 fn parse() -> Result<Arguments, String> {
     // Built beside this program, if both were built the same way.
     let beside = std::env::current_exe().map_err(|error| error.to_string())?.with_file_name("etcd-shim");
-    let mut arguments =
-        Arguments { seconds: 600, rate: 600, every: Duration::from_secs(10), program: beside };
+    let mut arguments = Arguments {
+        seconds: 600,
+        rate: 600,
+        every: Duration::from_secs(10),
+        latency: Latency::Judged,
+        program: beside,
+    };
     let mut rest = std::env::args().skip(1);
     while let Some(argument) = rest.next() {
         let value = rest.next().ok_or(format!("{argument} needs a value"))?;
@@ -42,9 +48,18 @@ fn parse() -> Result<Arguments, String> {
             "--minutes" => arguments.seconds = (number()? * 60.0) as u64,
             "--rate" => arguments.rate = number()? as u64,
             "--every-s" => arguments.every = Duration::from_secs_f64(number()?),
+            "--latency" => {
+                arguments.latency = match value.as_str() {
+                    "judged" => Latency::Judged,
+                    "shown" => Latency::Shown,
+                    _ => return Err(format!("--latency is judged or shown, not {value:?}")),
+                }
+            }
             "--program" => arguments.program = value.into(),
             other => {
-                return Err(format!("unknown argument {other:?}; --minutes, --rate, --every-s, --program"));
+                return Err(format!(
+                    "unknown argument {other:?}; --minutes, --rate, --every-s, --latency, --program"
+                ));
             }
         }
     }
@@ -94,5 +109,5 @@ async fn main() -> Result<ExitCode, Failure> {
     }
     let checked = load.finish().await?;
     println!("{checked}");
-    Ok(if judge(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if judge(&rows, arguments.latency) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

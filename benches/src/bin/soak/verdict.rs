@@ -8,9 +8,11 @@ use std::time::Duration;
 /// The first part of the run fills caches, memtables and log segments; it is shown and not judged.
 const WARM_UP_SHARE: f64 = 0.3;
 /// Growth from the first to the second half of the rest that is taken for noise: share, and an absolute part.
-const MEMORY: (f64, f64) = (1.10, 8.0);
+/// The absolute part of memory is what caches and memtables may still be filling with in a short run.
+const MEMORY: (f64, f64) = (1.10, 24.0);
 const DISK: (f64, f64) = (1.25, 32.0);
-const DESCRIPTORS: (f64, f64) = (1.0, 4.0);
+/// The storage engine opens and closes tables as it likes.
+const DESCRIPTORS: (f64, f64) = (1.0, 16.0);
 const THREADS: (f64, f64) = (1.0, 2.0);
 /// Latencies of a shared machine.
 const LATENCY: (f64, f64) = (2.0, 1.0);
@@ -83,8 +85,17 @@ impl fmt::Display for Row {
     }
 }
 
+/// Whether latencies that grow are a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latency {
+    Judged,
+    Shown,
+}
+
 /// Prints a line for each figure and says whether all of them stayed level.
-pub fn judge(rows: &[Row]) -> bool {
+///
+/// On a machine that others use too, latencies are better only `shown`.
+pub fn judge(rows: &[Row], latency: Latency) -> bool {
     let rows = &rows[(rows.len() as f64 * WARM_UP_SHARE) as usize..];
     let (first, second) = rows.split_at(rows.len() / 2);
     if first.is_empty() {
@@ -106,10 +117,11 @@ pub fn judge(rows: &[Row]) -> bool {
         ("p99, ms, median", |row| row.p99_ms, LATENCY),
     ];
     let mut all_level = true;
-    for (name, figure, (share, absolute)) in figures {
+    for (name, figure, noise) in figures {
+        let (share, absolute) = noise;
         let (before, after) = (median(first, figure), median(second, figure));
         let level = after <= before * share + absolute;
-        all_level &= level;
+        all_level &= level || (latency == Latency::Shown && noise == LATENCY);
         println!("  {name:<22} {before:>9.2} -> {after:>9.2}  {}", if level { "level" } else { "GREW" });
     }
     all_level
