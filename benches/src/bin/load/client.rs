@@ -63,7 +63,7 @@ pub async fn prepare(target: &mut Target, scenario: &Scenario, arguments: &Argum
 pub struct Client {
     scenario: Scenario,
     prefix: String,
-    /// Unique to run, round and client: no key is ever created twice.
+    /// Unique to run, number of clients, round and client: no key is ever created twice.
     tag: String,
     value_bytes: usize,
     random: Random,
@@ -90,7 +90,7 @@ impl Client {
     ) -> Result<Self, Failure> {
         let run = std::process::id();
         let kv = KvClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let tag = format!("{run}-{round}-{number}");
+        let tag = format!("{run}-{}-{round}-{number}", scenario.clients);
         let random = Random::new((round * 10_000 + number) as u64 + 1);
         let mut client = Self {
             scenario,
