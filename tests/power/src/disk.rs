@@ -1,7 +1,7 @@
 //! A disk that knows what of it was synced, and what it holds once the power is gone. Pure: operations in, images out.
 
 use crate::{Image, Random};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,19 @@ impl Record {
     /// All operations, in order.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// The first name of each file and directory, by the number that operations call it.
+    pub fn names(&self) -> BTreeMap<u32, OsString> {
+        let before =
+            numbered(&self.before).filter_map(|(id, path, _)| Some((id, path.file_name()?.to_owned())));
+        let made = self.operations.iter().filter_map(|operation| match operation {
+            Operation::CreateFile { name, node, .. } | Operation::CreateDirectory { name, node, .. } => {
+                Some((*node, name.clone()))
+            }
+            _ => None,
+        });
+        before.chain(made).collect()
     }
 
     /// What the disk holds when the power fails after so many operations. `random` decides what becomes of what was not
@@ -236,32 +249,51 @@ fn keep_data(durable: &mut Vec<u8>, pending: &[DataChange], random: &mut Random)
         return;
     }
     if random.percent(50) {
-        // In order, up to some place in some write.
-        let kept = prefix(pending.len(), random);
-        pending[..kept].iter().for_each(|change| change_data(durable, change));
-        if let Some(DataChange::Write(offset, bytes)) = pending.get(kept) {
-            let whole_sectors = sectors(*offset, bytes.len());
-            let sectors = random.below(whole_sectors.len() + 1);
-            if let Some(last) = whole_sectors[..sectors].last() {
-                write(durable, *offset, &bytes[..last.end]);
-            }
-        }
-        return;
+        keep_in_order(durable, pending, random);
+    } else {
+        keep_in_any_order(durable, pending, random);
     }
-    // In any order: each sector, and each change of the length, may be there or not.
+}
+
+/// All changes up to some place in some write.
+fn keep_in_order(durable: &mut Vec<u8>, pending: &[DataChange], random: &mut Random) {
+    let kept = prefix(pending.len(), random);
+    pending[..kept].iter().for_each(|change| change_data(durable, change));
+    if let Some(DataChange::Write(offset, bytes)) = pending.get(kept) {
+        let whole_sectors = sectors(*offset, bytes.len());
+        let sectors = random.below(whole_sectors.len() + 1);
+        if let Some(last) = whole_sectors[..sectors].last() {
+            write(durable, *offset, &bytes[..last.end]);
+        }
+    }
+}
+
+/// Each sector as it was at some moment, and each change of the length or not. The length may also be recorded before
+/// what was written there: a file system orders the two for new blocks only.
+fn keep_in_any_order(durable: &mut Vec<u8>, pending: &[DataChange], random: &mut Random) {
     let percent = [10, 50, 90][random.below(3)];
+    let mut stopped = BTreeSet::new();
+    let mut written = 0;
     for change in pending {
         match change {
             DataChange::Resize(_) if !random.percent(percent) => {}
             DataChange::Resize(_) => change_data(durable, change),
             DataChange::Write(offset, bytes) => {
+                written = written.max(*offset as usize + bytes.len());
                 for part in sectors(*offset, bytes.len()) {
-                    if random.percent(percent) {
+                    let sector = (offset + part.start as u64) / SECTOR_BYTES;
+                    if random.percent(percent) && !stopped.contains(&sector) {
                         write(durable, offset + part.start as u64, &bytes[part]);
+                    } else {
+                        stopped.insert(sector);
                     }
                 }
             }
         }
+    }
+    let was_resized = pending.iter().any(|change| matches!(change, DataChange::Resize(_)));
+    if !was_resized && durable.len() < written && random.percent(50) {
+        durable.resize(written, 0);
     }
 }
 

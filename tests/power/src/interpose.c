@@ -172,6 +172,8 @@ RESIZE(posix_fallocate64, (int descriptor, off64_t offset, off64_t count), (desc
     }
 NAMES(rename, (const char *from, const char *to), (from, to), to, power_renamed(from, to))
 NAMES(link, (const char *from, const char *to), (from, to), to, power_linked(from, to))
+NAMES(linkat, (int from_in, const char *from, int to_in, const char *to, int flags), (from_in, from, to_in, to, flags), to,
+      power_linked(from, to)) /* Recorded paths are absolute: what they would be relative to does not matter. */
 NAMES(unlink, (const char *path), (path), path, power_removed(path))
 NAMES(rmdir, (const char *path), (path), path, power_removed(path))
 NAMES(mkdir, (const char *path, mode_t mode), (path, mode), path, power_made_directory(path))

@@ -33,7 +33,7 @@ use kvstore::store::Placement;
 use life::{Life, draw, live};
 use oracle::Model;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -65,34 +65,43 @@ pub fn seed() -> u64 {
     variable("HOLDFAST_SEED").unwrap_or(now.as_micros() as u64)
 }
 
-/// A moment to lose power: anywhere, or right before or after one of a kind of operation drawn first, so that the rare
-/// ones (renames, removals, syncs of directories) have their turn.
+/// A moment to lose power: anywhere; or right before or after one of a kind of operation on a kind of file drawn first, so
+/// that the rare ones (renames, removals, syncs of directories) have their turn; or right before a sync of a kind of
+/// file, when most is at stake.
 pub fn moment(record: &Record, within: Range<usize>, random: &mut Random) -> usize {
     if random.percent(40) {
         return within.start + random.below(within.len() + 1);
     }
-    let mut kinds: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let syncs_only = random.percent(40);
+    let names = record.names();
+    let mut kinds: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for at in within.clone() {
-        kinds.entry(kind(&record.operations()[at])).or_default().push(at);
+        let kind = kind(&record.operations()[at], &names);
+        if !syncs_only || kind.0 == "sync" {
+            kinds.entry(kind).or_default().push(at);
+        }
     }
     if kinds.is_empty() {
         return within.start;
     }
     let places = kinds.values().nth(random.below(kinds.len())).expect("one of them");
-    places[random.below(places.len())] + random.below(2)
+    places[random.below(places.len())] + if syncs_only { 0 } else { random.below(2) }
 }
 
-fn kind(operation: &Operation) -> &'static str {
-    match operation {
-        Operation::CreateFile { .. } => "create",
-        Operation::CreateDirectory { .. } => "create directory",
-        Operation::Link { .. } => "link",
-        Operation::Remove { .. } => "remove",
-        Operation::Rename { .. } => "rename",
-        Operation::Write { .. } => "write",
-        Operation::Resize { .. } => "resize",
-        Operation::Sync { .. } => "sync",
-    }
+/// What is done, and to which kind of file: its name without numbers.
+fn kind(operation: &Operation, names: &BTreeMap<u32, OsString>) -> (&'static str, String) {
+    let (what, name) = match operation {
+        Operation::CreateFile { name, .. } => ("create", Some(name)),
+        Operation::CreateDirectory { name, .. } => ("create directory", Some(name)),
+        Operation::Link { name, .. } => ("link", Some(name)),
+        Operation::Remove { name, .. } => ("remove", Some(name)),
+        Operation::Rename { to, .. } => ("rename", Some(to)),
+        Operation::Write { node, .. } => ("write", names.get(node)),
+        Operation::Resize { node, .. } => ("resize", names.get(node)),
+        Operation::Sync { node } => ("sync", names.get(node)),
+    };
+    let name = name.map(|name| name.to_string_lossy().replace(|c: char| c.is_ascii_hexdigit(), ""));
+    (what, name.unwrap_or_default())
 }
 
 #[derive(Debug, Default)]
@@ -218,11 +227,12 @@ fn a_first_start_is_interrupted_everywhere() {
     let mut random = Random::new(seed);
     let placement = Placement::Thread;
     let life = live(&Image::default(), Model::default(), placement, vec![steps::Step::Bulk(1, 1)]);
+    let names = life.record.names();
     for (at, operation) in life.record.operations().iter().enumerate() {
         if matches!(operation, Operation::Write { .. } | Operation::Resize { .. }) {
             continue;
         }
-        let about = format!("HOLDFAST_SEED={seed}, first start at {at}, {}", kind(operation));
+        let about = format!("HOLDFAST_SEED={seed}, first start at {at}, {:?}", kind(operation, &names));
         let mut expected = Expected::of(&life, at + 1);
         check(Record::on(life.record.after_power_loss(at + 1, &mut random)), &expected, placement, &about);
         let opened = check(life.record.until(at + 1), &expected, placement, &about);

@@ -107,7 +107,7 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), EngineError> {
     File::open(dir).and_then(|file| file.sync_all()).map_err(|error| io_error(dir, "cannot sync", &error))
 }
 
-fn io_error(path: &Path, what: &str, error: &io::Error) -> EngineError {
+pub(super) fn io_error(path: &Path, what: &str, error: &io::Error) -> EngineError {
     EngineError {
         message: format!("{}: {what}: {error}", path.display()),
         path: Some(path.into()),

@@ -14,6 +14,8 @@
 //!   write functions exists;
 //! - a directory is opened only if its `FORMAT` file says that we made it, in a version that we can read
 //!   (see [`directory`]);
+//! - an opening forgets the torn end of the list of tables (see [`manifest`]): whoever opens for writing has to have
+//!   opened for reading before, and to have held the log against what is there then;
 //! - memory is bounded by [`RocksOptions`]: two write buffers' worth of mutable memtables, as much again
 //!   while a flush runs, and the block cache, which holds index blocks too.
 //!
@@ -21,6 +23,7 @@
 //! transactions, and RocksDB's in-place recovery after a failed write: the store above stops for good.
 
 mod directory;
+mod manifest;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -29,6 +32,7 @@ pub use options::RocksOptions;
 
 use super::{Batch, Change, Engine, EngineError, Family, Visitor};
 use bytes::Bytes;
+use manifest::{TornManifest, Trial};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions, properties};
 use std::path::{Path, PathBuf};
@@ -46,6 +50,8 @@ const BATCH_RECORD_BYTES: usize = 12;
 pub struct RocksEngine {
     db: DB,
     dir: PathBuf,
+    /// What it is read from, if that is not `dir`.
+    trial: Option<Trial>,
 }
 
 impl std::fmt::Debug for RocksEngine {
@@ -71,14 +77,39 @@ impl RocksEngine {
     pub fn open(dir: impl Into<PathBuf>, options: &RocksOptions) -> Result<Self, EngineError> {
         let dir = dir.into();
         directory::prepare(&dir, options.must_exist)?;
+        if !options.read_only {
+            manifest::remove_trial(&dir)?;
+        }
+        match Self::open_in(&dir, None, options) {
+            Err(error) if error.damaged_at.is_some() => Self::open_torn(&dir, options, error),
+            opened => opened,
+        }
+    }
+
+    /// Opens a directory whose manifest may be torn: with `refused`, if that is not what is wrong.
+    fn open_torn(dir: &Path, options: &RocksOptions, refused: EngineError) -> Result<Self, EngineError> {
+        let Some(torn) = TornManifest::find(dir) else { return Err(refused) };
+        if options.read_only {
+            return Self::open_in(dir, Some(torn.trial(dir)?), options).map_err(|_| refused);
+        }
+        torn.cut()?;
+        tracing::warn!(directory = %dir.display(), "the power failed while the list of tables grew; its torn end was cut");
+        Self::open_in(dir, None, options)
+    }
+
+    /// Opens what is in `trial`, or else in `dir`.
+    fn open_in(dir: &Path, trial: Option<Trial>, options: &RocksOptions) -> Result<Self, EngineError> {
         let families = options.families();
         let families = Family::ALL.map(|family| (name(family), families.of(family)));
+        let path = trial.as_ref().map_or(dir, Trial::path);
         let opened = match options.read_only {
-            true => DB::open_cf_with_opts_for_read_only(&options.database(), &dir, families, false),
-            false => DB::open_cf_with_opts(&options.database(), &dir, families),
+            true => DB::open_cf_with_opts_for_read_only(&options.database(), path, families, false),
+            false => DB::open_cf_with_opts(&options.database(), path, families),
         };
-        let db = opened.map_err(|error| directory::explain(&dir, error))?;
-        Ok(Self { db, dir })
+        match opened {
+            Ok(db) => Ok(Self { db, dir: dir.into(), trial }),
+            Err(error) => Err(directory::explain(path, error)),
+        }
     }
 
     /// The directory.
@@ -91,7 +122,10 @@ impl RocksEngine {
     }
 
     fn explain(&self, error: rocksdb::Error) -> EngineError {
-        directory::explain(&self.dir, error)
+        match &self.trial {
+            None => directory::explain(&self.dir, error),
+            Some(trial) => trial.explain(&self.dir, error),
+        }
     }
 }
 

@@ -165,6 +165,74 @@ fn a_lost_table_is_named() {
     assert_eq!(error.path.as_ref(), Some(&tables[0]), "{error}");
 }
 
+/// A flush whose change of the manifest was written and not synced, in part on the disk.
+#[test]
+fn a_torn_change_of_the_manifest_is_forgotten() {
+    let home = tempdir().unwrap();
+    let (dir, torn_dir) = (home.path().join("state"), home.path().join("torn"));
+    let engine = open(&dir).unwrap();
+    let flush = |number: u8| {
+        Family::ALL.iter().for_each(|family| put(&engine, *family, "number", vec![number]));
+        engine.flush().unwrap();
+        let name = fs::read_to_string(dir.join("CURRENT")).unwrap().trim_end().to_owned();
+        (fs::read(dir.join(&name)).unwrap(), name)
+    };
+    let (synced, name) = flush(1);
+    let (whole, _) = flush(2);
+    assert!(whole.starts_with(&synced) && whole.len() > synced.len() + 100);
+    let (mut old, mut cuts) = (0, 0);
+    for from in (synced.len()..whole.len()).step_by(17) {
+        for to in (from..=whole.len()).step_by(23) {
+            let mut torn = whole.clone();
+            torn[from..to].fill(0);
+            fs::create_dir(&torn_dir).unwrap();
+            for file in fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {
+                fs::copy(&file, torn_dir.join(file.file_name().unwrap())).unwrap();
+            }
+            fs::write(torn_dir.join(&name), &torn).unwrap();
+            let number = |read_only| {
+                let options = RocksOptions { must_exist: true, read_only, ..RocksOptions::default() };
+                let engine = RocksEngine::open(&torn_dir, &options).unwrap();
+                let numbers = Family::ALL.map(|family| engine.get(family, b"number").unwrap().unwrap()[0]);
+                assert_eq!(numbers, [numbers[0]; 3], "zeros in {from}..{to}");
+                numbers[0]
+            };
+            let seen = number(true);
+            assert_eq!(fs::read(torn_dir.join(&name)).unwrap(), torn, "to look changes nothing");
+            assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2, "nothing is left of the look");
+            assert_eq!(number(false), seen);
+            old += u32::from(seen == 1);
+            cuts += 1;
+            fs::remove_dir_all(&torn_dir).unwrap();
+        }
+    }
+    assert!(old > 10 && old < cuts, "{old} of {cuts} were without the change");
+}
+
+/// Rot in what was synced long ago: the tables that the rest of the manifest names are gone.
+#[test]
+fn a_manifest_that_misses_more_than_its_end_is_refused_and_left_alone() {
+    let home = tempdir().unwrap();
+    let engine = open(home.path()).unwrap();
+    for number in 0..3u8 {
+        Family::ALL.iter().for_each(|family| put(&engine, *family, "number", vec![number]));
+        engine.flush().unwrap();
+    }
+    let name = fs::read_to_string(home.path().join("CURRENT")).unwrap().trim_end().to_owned();
+    let whole = fs::read(home.path().join(&name)).unwrap();
+    drop(engine);
+    for table in files(home.path(), "sst").iter().take(3) {
+        fs::remove_file(table).unwrap();
+    }
+    let mut bad = whole;
+    *bad.last_mut().unwrap() ^= 1;
+    fs::write(home.path().join(&name), &bad).unwrap();
+    let options = RocksOptions { must_exist: true, read_only: true, ..RocksOptions::default() };
+    let error = RocksEngine::open(home.path(), &options).unwrap_err();
+    assert_eq!(error.path, Some(home.path().join(&name)), "{error}");
+    assert_eq!(fs::read(home.path().join(&name)).unwrap(), bad);
+}
+
 #[test]
 fn the_file_is_found_in_the_text() {
     let home = Path::new("/data/with space/storage");
