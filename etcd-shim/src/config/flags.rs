@@ -1,7 +1,7 @@
 //! The one table of flags: name, kind, default, what Holdfast does with it, help.
 
 use super::values::{parse_boolean, parse_integer, parse_unsigned};
-use super::{Url, duration, feature_gates};
+use super::{CorePlacement, Url, duration, feature_gates};
 
 /// What a flag's text must look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -263,7 +263,7 @@ const FEATURES: &[Flag] = &[
 #[rustfmt::skip]
 const OWN: &[Flag] = &[
     flag("rpc-threads", Unsigned, "1", Used, "Threads that serve clients; one is cheapest per request."),
-    flag("core-placement", Choice(&["own-thread", "rpc-thread"]), "own-thread", Used, "Where raft, log and state machine run; rpc-thread saves hand-overs, but a slow disk then holds up reads too."),
+    flag("core-placement", Choice(CorePlacement::NAMES), CorePlacement::NAMES[0], Used, "Where raft, log and state machine run; rpc-thread saves hand-overs, but a slow disk then holds up reads too; adaptive is rpc-thread while syncs take less than a millisecond, and own-thread while they take more."),
     flag("max-client-connections", Unsigned, "0", Used, "Most connections of clients at a time; 0 leaves it to the limit of open files."),
 ];
 

@@ -30,15 +30,17 @@ pub mod feature_gates;
 pub mod file;
 pub mod flags;
 pub mod help;
+mod placement;
 pub mod settings;
 pub mod url;
 pub mod validate;
 pub mod values;
 
 pub use error::ConfigError;
+pub use placement::CorePlacement;
 pub use settings::{
-    AutoCompaction, CIPHER_SUITES, Cluster, Config, CorePlacement, Keepalive, Limits, Listen, LogFormat,
-    LogOutput, LogSettings, TlsSettings, TlsVersion,
+    AutoCompaction, CIPHER_SUITES, Cluster, Config, Keepalive, Limits, Listen, LogFormat, LogOutput,
+    LogSettings, TlsSettings, TlsVersion,
 };
 pub use url::{Address, Scheme, Url};
 

@@ -2,7 +2,7 @@
 
 use super::feature_gates::{self, FeatureGate};
 use super::values::Values;
-use super::{ConfigError, Url, duration};
+use super::{ConfigError, CorePlacement, Url, duration};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,15 +41,6 @@ pub struct Config {
     pub core_placement: CorePlacement,
     /// What the operator should know, to be logged once.
     pub warnings: Vec<String>,
-}
-
-/// Where consensus, log and state machine run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CorePlacement {
-    /// On a thread of their own: a slow disk holds up writes only.
-    OwnThread,
-    /// On the thread that serves clients: two hand-overs less for each write, but reads wait for syncs too.
-    RpcThread,
 }
 
 /// What to listen on. A URL is in one of the lists only.
@@ -225,10 +216,7 @@ pub fn build(values: &Values) -> Result<Config, ConfigError> {
         watch_progress_interval: values.duration("watch-progress-notify-interval")?,
         feature_gates: feature_gates::parse(values.text("feature-gates")).map_err(ConfigError::Invalid)?,
         rpc_threads: at_least_one(values, "rpc-threads")?,
-        core_placement: match values.text("core-placement") {
-            "rpc-thread" => CorePlacement::RpcThread,
-            _ => CorePlacement::OwnThread,
-        },
+        core_placement: CorePlacement::named(values.text("core-placement")),
         warnings: Vec::new(),
         name,
     })

@@ -137,6 +137,7 @@ fn open_store(config: &Config) -> Result<(Store, Identity), String> {
     settings.placement = match config.core_placement {
         CorePlacement::OwnThread => Placement::Thread,
         CorePlacement::RpcThread => Placement::Caller,
+        CorePlacement::Adaptive => Placement::Adaptive,
     };
     let begun = Instant::now();
     let store = Store::open(settings).map_err(|error| error.to_string())?;

@@ -2,6 +2,7 @@
 
 use super::core_policy::Policy;
 use super::shared::Shared;
+use super::sync_pace::SyncPace;
 use super::{DirectoryLock, JobQueue, LogicalClock, Metrics, Note, Work};
 use crate::apply::{Applied, Committed, StateMachine};
 use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
@@ -37,6 +38,7 @@ pub(crate) struct Core {
     /// Applied, and not yet told to consensus.
     unreported_applied: Option<LogIndex>,
     reads: ReadBarriers,
+    sync_pace: SyncPace,
     /// Batches proposed here and not yet committed, with the bytes that identify them: what is committed need
     /// not be decoded again.
     proposed: VecDeque<(Bytes, Arc<Batch>)>,
@@ -81,6 +83,7 @@ impl Core {
             lanes: Lanes::default(),
             unreported_applied: None,
             reads: parts.reads,
+            sync_pace: SyncPace::default(),
             proposed: VecDeque::new(),
             proposer: parts.boot_nonce,
             next_request: RequestId::new(1),
@@ -109,6 +112,11 @@ impl Core {
     /// Whether a turn is due although nothing new has come.
     pub(crate) fn has_waiting_work(&self) -> bool {
         !self.lanes.is_empty()
+    }
+
+    /// Whether syncs take so long that nobody else should wait for them.
+    pub(super) fn has_slow_syncs(&self) -> bool {
+        self.sync_pace.is_slow()
     }
 
     /// Does all of `work`. Gives `false` when it was told to stop.
@@ -251,7 +259,9 @@ impl Core {
         if let Some(persist) = effects.persist {
             let started = Instant::now();
             self.log.append(persist.hard_state, &persist.entries)?;
-            self.shared.metrics.log_sync.observe(started.elapsed());
+            let took = started.elapsed();
+            self.shared.metrics.log_sync.observe(took);
+            self.sync_pace.observe(took);
             // What was applied is told with the next step; raft only needs it now and then.
             self.unreported_applied = applied.or(self.unreported_applied);
             return Ok(Some(Input::Persisted(persist.number)));

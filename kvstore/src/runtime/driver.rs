@@ -1,8 +1,9 @@
 //! Where the core runs.
 
 use super::core::Core;
+use super::handover::{Found, Handover};
 use super::shared::Shared;
-use super::{DirectoryLock, JobQueue, Note, Work};
+use super::{DirectoryLock, JobQueue, Metrics, Note, Work};
 use crate::types::Error;
 use std::future::Future;
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ pub enum Placement {
     /// In the future that [`crate::store::Store::take_core`] gives: the embedder spawns it beside its requests.
     /// Saves two hand-overs between threads for each request; the sync blocks that runtime thread.
     Caller,
+    /// As `Caller` while syncs are short, and on a thread of its own while they are not: then a slow disk or
+    /// large writes do not hold up those who read.
+    Adaptive,
 }
 
 /// The store's own threads, joined at its end.
@@ -125,15 +129,26 @@ pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io:
     })
 }
 
-/// The core as a future, for [`Placement::Caller`]. It ends when the store stops.
+/// The core as a future, for [`Placement::Caller`] and [`Placement::Adaptive`]. It ends when the store stops.
 pub struct CoreFuture {
-    core: Option<Core>,
+    core: Option<Box<Core>>,
     shared: Arc<Shared>,
+    /// With [`Placement::Adaptive`]: where the core is, if not here.
+    handover: Option<Arc<Handover>>,
 }
 
 impl CoreFuture {
-    pub(crate) fn new(core: Core, shared: Arc<Shared>) -> Self {
-        Self { core: Some(core), shared }
+    pub(crate) fn new(core: Core, shared: Arc<Shared>, handover: Option<Arc<Handover>>) -> Self {
+        Self { core: Some(Box::new(core)), shared, handover }
+    }
+
+    fn fetch(&mut self, waker: &Waker) -> Poll<()> {
+        match self.handover.as_ref().map(|handover| handover.take_for_future(waker)) {
+            Some(Found::Core(core)) => self.core = Some(core),
+            Some(Found::Nothing) => return Poll::Pending,
+            Some(Found::Ended) | None => {}
+        }
+        Poll::Ready(())
     }
 }
 
@@ -142,12 +157,22 @@ impl Future for CoreFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let Some(core) = this.core.as_mut() else { return Poll::Ready(()) };
+        if this.core.is_none() && this.fetch(context.waker()).is_pending() {
+            return Poll::Pending;
+        }
+        let Some(mut core) = this.core.take() else { return Poll::Ready(()) };
         let _abort = AbortOnPanic;
         // One turn, then the runtime's other tasks: their requests make the next batch.
-        if run_turns(core, &this.shared, context.waker(), 1).is_some() {
-            this.core = None;
+        if run_turns(&mut core, &this.shared, context.waker(), 1).is_some() {
+            this.handover.take().inspect(|handover| handover.end());
             return Poll::Ready(());
+        }
+        match &this.handover {
+            Some(handover) if core.has_slow_syncs() => {
+                Metrics::add(&this.shared.metrics.core_moves, 1);
+                handover.give_to_thread(core, context.waker());
+            }
+            _ => this.core = Some(core),
         }
         Poll::Pending
     }
@@ -155,9 +180,53 @@ impl Future for CoreFuture {
 
 impl Drop for CoreFuture {
     fn drop(&mut self) {
-        if let Some(core) = self.core.as_mut() {
+        let on_its_way = self.handover.as_ref().and_then(|handover| handover.future_is_gone());
+        if let Some(mut core) = self.core.take().or(on_its_way) {
             core.fail(&Error::Stopped);
+            drop(core);
+            self.handover.take().inspect(|handover| handover.end());
+        } else if self.handover.is_some() {
+            self.shared.mailbox.stop();
         }
+    }
+}
+
+/// The thread that the core moves to while syncs are slow.
+pub(crate) fn spawn_core_refuge(
+    handover: Arc<Handover>,
+    shared: Arc<Shared>,
+) -> std::io::Result<JoinHandle<()>> {
+    let theirs = Arc::clone(&handover);
+    let handle = std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
+        let _abort = AbortOnPanic;
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        loop {
+            match theirs.take_for_thread() {
+                Found::Core(core) => run_until_fast(core, &theirs, &shared, &waker),
+                Found::Ended => return,
+                Found::Nothing => std::thread::park(),
+            }
+        }
+    })?;
+    handover.meet(handle.thread().clone());
+    Ok(handle)
+}
+
+/// Runs the core until it can go back to the future, or has ended.
+fn run_until_fast(mut core: Box<Core>, handover: &Handover, shared: &Shared, waker: &Waker) {
+    loop {
+        if run_turns(&mut core, shared, waker, 1).is_some() {
+            drop(core);
+            handover.end();
+            return;
+        }
+        if !core.has_slow_syncs() {
+            match handover.give_to_future(core) {
+                Ok(()) => return Metrics::add(&shared.metrics.core_returns, 1),
+                Err(kept) => core = kept,
+            }
+        }
+        std::thread::park();
     }
 }
 

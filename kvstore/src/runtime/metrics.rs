@@ -97,6 +97,10 @@ counters! {
     transactions,
     /// Times this member saw another leader than before.
     leader_changes,
+    /// How often the core went to a thread of its own because syncs were slow.
+    core_moves,
+    /// How often it came back.
+    core_returns,
     /// Linearizable reads that had to ask the group.
     read_indexes,
     /// Flushes of the storage engine.

@@ -12,7 +12,8 @@
 //! lone request a hand-over, which is dearer than the sync itself on most machines.
 //!
 //! The core runs where the embedder wants it ([`Placement`]): on a thread of its own, or as a future on the
-//! embedder's runtime beside its requests, which saves both hand-overs.
+//! embedder's runtime beside its requests, which saves both hand-overs; or there while syncs are short and on its own
+//! thread while they are not ([`handover`]).
 //!
 //! Invariants:
 //! - what is answered is durable and published;
@@ -21,24 +22,26 @@
 //! - slow work (flush, prewriting a log segment, scanning for dead versions) runs on the maintenance thread and
 //!   comes back as a note; one job of each kind at a time.
 //!
-//! Deliberately missing: the transport to peers (it comes with the cluster) and the choice between inline and
-//! separate syncing by the disk's measured speed.
+//! Deliberately missing: the transport to peers (it comes with the cluster), and a thread for syncs alone.
 
 mod clock;
 pub(crate) mod core;
 mod core_policy;
 mod directory_lock;
 mod driver;
+mod handover;
 mod mailbox;
 mod maintenance;
 mod metrics;
 pub(crate) mod shared;
+mod sync_pace;
 
 pub(crate) use clock::LogicalClock;
 pub(crate) use core_policy::Policy;
 pub(crate) use directory_lock::DirectoryLock;
 pub use driver::{CoreFuture, Placement};
-pub(crate) use driver::{Threads, spawn_core_thread, spawn_helpers};
+pub(crate) use driver::{Threads, spawn_core_refuge, spawn_core_thread, spawn_helpers};
+pub(crate) use handover::Handover;
 pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};
 pub(crate) use maintenance::{Job, JobQueue};
 pub(crate) use metrics::Metrics;

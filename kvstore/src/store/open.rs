@@ -15,7 +15,8 @@ use crate::read::ReadBarriers;
 use crate::runtime::core::{Core, CoreParts, unexpected};
 use crate::runtime::shared::Shared;
 use crate::runtime::{
-    CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_thread, spawn_helpers,
+    CoreFuture, Handover, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_refuge,
+    spawn_core_thread, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
 use crate::types::{CallerId, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Result, Revision, Term};
@@ -120,7 +121,13 @@ impl Store {
             spawn_helpers(&shared, &jobs, config.data_dir.clone(), lock, tick).map_err(spawn_failed)?,
         );
         let core = match config.placement {
-            Placement::Caller => Some(CoreFuture::new(core, Arc::clone(&shared))),
+            Placement::Caller => Some(CoreFuture::new(core, Arc::clone(&shared), None)),
+            Placement::Adaptive => {
+                let handover = Arc::new(Handover::default());
+                let refuge = spawn_core_refuge(Arc::clone(&handover), Arc::clone(&shared));
+                threads.handles.push(refuge.map_err(spawn_failed)?);
+                Some(CoreFuture::new(core, Arc::clone(&shared), Some(handover)))
+            }
             Placement::Thread => {
                 threads.handles.push(spawn_core_thread(core, Arc::clone(&shared)).map_err(spawn_failed)?);
                 None
@@ -141,8 +148,8 @@ impl Store {
         })
     }
 
-    /// With [`Placement::Caller`]: the future that does all the store's work. Spawn it once, beside the requests;
-    /// it ends when the store stops. `None` with [`Placement::Thread`] or when taken already.
+    /// The future that does all the store's work, unless the [`Placement`] is `Thread`. Spawn it once, beside the
+    /// requests; it ends when the store stops. `None` when there is none or when it is taken already.
     pub fn take_core(&self) -> Option<CoreFuture> {
         self.inner.core.lock().take()
     }
@@ -231,7 +238,7 @@ impl Store {
     }
 
     /// Stops cleanly: what is under way is answered, the storage engine is flushed, threads end. Handles that
-    /// are left answer [`Error::Stopped`]. With [`Placement::Caller`] the core's future must still be polled.
+    /// are left answer [`Error::Stopped`]. A core that is a future must still be polled.
     pub async fn stop(&self) {
         self.inner.shared.mailbox.stop();
         drop(self.take_core());

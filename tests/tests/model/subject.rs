@@ -66,8 +66,8 @@ impl Running {
     pub fn open(config: &Config) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let store = Store::open(config.clone()).unwrap_or_else(|error| panic!("the store opens: {error}"));
-        if config.placement == Placement::Caller {
-            runtime.spawn(store.take_core().expect("the core is the caller's"));
+        if let Some(core) = store.take_core() {
+            runtime.spawn(core);
         }
         let kv = store.keyspace(KeyspaceId::DEFAULT);
         Self { runtime, store, kv }

@@ -74,8 +74,8 @@ impl Running {
     pub fn open(data_dir: &Path, placement: Placement) -> Result<Self, kvstore::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let store = Store::open(config(data_dir, placement))?;
-        if placement == Placement::Caller {
-            runtime.spawn(store.take_core().expect("the core is the caller's"));
+        if let Some(core) = store.take_core() {
+            runtime.spawn(core);
         }
         let kv = store.keyspace(KeyspaceId::DEFAULT);
         Ok(Self { runtime, store, kv })

@@ -215,8 +215,8 @@ fn power_is_lost_with_the_core_on_a_thread() {
 }
 
 #[test]
-fn power_is_lost_with_the_core_at_the_caller() {
-    lose_power_again_and_again(Placement::Caller);
+fn power_is_lost_with_a_core_that_moves() {
+    lose_power_again_and_again(Placement::Adaptive);
 }
 
 /// A first start is short and full of names that come into being. After each change of a name the process is killed, the

@@ -1,81 +1,21 @@
 //! The ends of a store: stopped, dropped, failed. Nobody waits for ever and nobody is told anything false.
 
+mod adaptive;
+mod disk;
+
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
 use crate::command::RangeQuery;
-use crate::log::{File, Files, OsFiles};
 use crate::types::{Error, KeyRange, KeyspaceId, LeaseId, Result, Revision};
-use std::ffi::OsString;
+use disk::Disk;
 use std::future::Future;
-use std::io;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Nothing here takes longer unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The system's files until they are told to fail.
-#[derive(Clone, Default)]
-struct Failing(Arc<AtomicBool>);
-
-struct FailingFile(Box<dyn File>, Failing);
-
-impl Failing {
-    fn fail_every_sync(&self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-    fn check(&self) -> io::Result<()> {
-        if self.0.load(Ordering::SeqCst) { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
-    }
-    fn wrap(&self, file: io::Result<Box<dyn File>>) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(FailingFile(file?, self.clone())))
-    }
-}
-
-impl Files for Failing {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        OsFiles.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        OsFiles.list(dir)
-    }
-    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.wrap(OsFiles.open(path))
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        self.wrap(OsFiles.create(path))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        OsFiles.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        OsFiles.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        OsFiles.sync_dir(dir)
-    }
-}
-
-impl File for FailingFile {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.1.check()?;
-        self.0.write_at(offset, bytes)
-    }
-    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, bytes)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.1.check()?;
-        self.0.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-}
 
 fn config(directory: &TempDir, placement: Placement) -> Config {
     Config { log_segment_bytes: 1 << 20, placement, ..Config::new(directory.path().join("data")) }
@@ -113,7 +53,7 @@ async fn answers_of(kv: &Keyspace) -> Vec<Error> {
 
 #[tokio::test]
 async fn a_stopped_store_says_so_to_everybody_and_can_be_stopped_again() {
-    for placement in [Placement::Thread, Placement::Caller] {
+    for placement in [Placement::Thread, Placement::Caller, Placement::Adaptive] {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(config(&directory, placement)).unwrap();
         let core = store.take_core().map(tokio::spawn);
@@ -218,10 +158,10 @@ async fn whoever_still_reads_keeps_the_directory_and_the_error_says_how_to_end_t
 
 #[tokio::test]
 async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() {
-    for placement in [Placement::Thread, Placement::Caller] {
+    for placement in [Placement::Thread, Placement::Caller, Placement::Adaptive] {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory, placement);
-        let disk = Failing::default();
+        let disk = Disk::default();
         let store = Store::open_on(config.clone(), Arc::new(disk.clone())).unwrap();
         let core = store.take_core().map(tokio::spawn);
         let kv = default_keyspace(&store);
@@ -267,7 +207,7 @@ async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() 
 async fn what_a_failed_turn_had_not_come_to_is_answered() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config { heartbeat_ms: 20, election_ms: 200, ..config(&directory, Placement::Caller) };
-    let disk = Failing::default();
+    let disk = Disk::default();
     let store = Store::open_on(config, Arc::new(disk.clone())).unwrap();
     let kv = default_keyspace(&store);
     let mut core = Box::pin(store.take_core().unwrap());
@@ -364,7 +304,7 @@ fn names_the_log(refused: &Error) -> bool {
 
 #[tokio::test]
 async fn a_store_that_rests_can_tell_rot_in_its_last_write_from_a_torn_one() {
-    for placement in [Placement::Thread, Placement::Caller] {
+    for placement in [Placement::Thread, Placement::Caller, Placement::Adaptive] {
         let directory = tempfile::tempdir().unwrap();
         let config = Config { heartbeat_ms: 10, election_ms: 100, ..config(&directory, placement) };
         let store = Store::open(config.clone()).unwrap();

@@ -1,0 +1,77 @@
+//! The system's files until they are told to fail, or to take their time.
+
+use crate::log::{File, Files, OsFiles};
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+#[derive(Clone, Default)]
+pub(super) struct Disk(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    fails: AtomicBool,
+    sync_takes_us: AtomicU64,
+}
+
+struct DiskFile(Box<dyn File>, Disk);
+
+impl Disk {
+    pub(super) fn fail_every_sync(&self) {
+        self.0.fails.store(true, Ordering::SeqCst);
+    }
+    pub(super) fn take_longer_for_a_sync(&self, by: Duration) {
+        self.0.sync_takes_us.store(by.as_micros() as u64, Ordering::SeqCst);
+    }
+    fn check(&self) -> io::Result<()> {
+        if self.0.fails.load(Ordering::SeqCst) { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
+    }
+    fn wrap(&self, file: io::Result<Box<dyn File>>) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(DiskFile(file?, self.clone())))
+    }
+}
+
+impl Files for Disk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        OsFiles.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        OsFiles.list(dir)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        self.wrap(OsFiles.open(path))
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        self.wrap(OsFiles.create(path))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsFiles.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        OsFiles.sync_dir(dir)
+    }
+}
+
+impl File for DiskFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.1.check()?;
+        self.0.write_at(offset, bytes)
+    }
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.0.read_at(offset, bytes)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.check()?;
+        std::thread::sleep(Duration::from_micros(self.1.0.sync_takes_us.load(Ordering::SeqCst)));
+        self.0.sync_data()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
