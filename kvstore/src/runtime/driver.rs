@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::shared::Shared;
-use super::{DirectoryLock, JobQueue, Note, Work};
+use super::{DirectoryLock, JobQueue, Note, Pace, Work};
 use crate::types::Error;
 use std::future::Future;
 use std::path::PathBuf;
@@ -118,6 +118,8 @@ fn last_words(error: Error) -> String {
 pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
         let _abort = AbortOnPanic;
+        // A system that refuses leaves it as it was.
+        Pace::Prompt.set();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         while run_turns(&mut core, &shared, &waker, usize::MAX).is_none() {
             std::thread::park();

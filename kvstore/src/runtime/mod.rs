@@ -32,10 +32,12 @@ mod driver;
 mod mailbox;
 mod maintenance;
 mod metrics;
+mod pace;
 pub(crate) mod shared;
 
 pub(crate) use clock::LogicalClock;
 pub(crate) use core_policy::Policy;
+pub use core_policy::EXPIRE_WORK_MAX;
 pub(crate) use directory_lock::DirectoryLock;
 pub use driver::{CoreFuture, Placement};
 pub(crate) use driver::{Threads, spawn_core_thread, spawn_helpers};
@@ -43,3 +45,4 @@ pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};
 pub(crate) use maintenance::{Job, JobQueue};
 pub(crate) use metrics::Metrics;
 pub use metrics::{HistogramSnapshot, MetricsSnapshot};
+pub use pace::Pace;
