@@ -75,27 +75,25 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         self.shared.keyspace.read_barrier().await.map_err(status::of)?;
-        let shared = Arc::clone(&self.shared);
-        let answer = move || {
-            let info = shared.keyspace.lease_time_to_live(LeaseId::new(id), keys);
-            lease::time_to_live(id, info, shared.header_now())
-        };
-        if !keys || self.shared.keyspace.lease_key_count(LeaseId::new(id)) <= SMALL_READ_KEYS_MAX {
-            return self.shared.answer(answer()).await;
+        let info = self.shared.keyspace.lease_time_to_live(LeaseId::new(id), keys);
+        let is_long = info.as_ref().is_some_and(|info| info.keys.len() > SMALL_READ_KEYS_MAX);
+        let header = self.shared.header_now();
+        if is_long {
+            return self.shared.read_beside(move |_| whole(&lease::time_to_live(id, info, header))).await;
         }
-        self.shared.read_beside(move |_| whole(&answer())).await
+        self.shared.answer(lease::time_to_live(id, info, header)).await
     }
 
     async fn lease_leases(
         &self,
         _: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let shared = Arc::clone(&self.shared);
-        let answer = move || lease::leases(shared.keyspace.leases(), shared.header_now());
-        if self.shared.keyspace.lease_count() <= SMALL_READ_KEYS_MAX {
-            return Ok(Response::new(answer()));
+        // Not looked up beside: whoever is put off while it holds the leases' lock puts off everybody.
+        let (leases, header) = (self.shared.keyspace.leases(), self.shared.header_now());
+        if leases.len() <= SMALL_READ_KEYS_MAX {
+            return Ok(Response::new(lease::leases(leases, header)));
         }
-        self.shared.read_beside(move |_| whole(&answer())).await
+        self.shared.read_beside(move |_| whole(&lease::leases(leases, header))).await
     }
 }
 

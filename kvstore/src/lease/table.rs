@@ -62,11 +62,6 @@ impl LeaseTable {
         self.inner.read().leases.values().map(|held| held.keys.len()).sum()
     }
 
-    /// How many keys hang on one.
-    pub fn key_count(&self, id: LeaseId) -> usize {
-        self.inner.read().leases.get(&id).map_or(0, |held| held.keys.len())
-    }
-
     /// The stored part of a lease.
     pub fn get(&self, id: LeaseId) -> Option<Lease> {
         self.inner.read().leases.get(&id).map(|held| held.lease)

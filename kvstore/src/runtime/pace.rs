@@ -53,3 +53,40 @@ fn attributes() -> Option<libc::sched_attr> {
     let told = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) };
     (told == 0).then_some(attributes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(pace: Pace) -> (libc::sched_attr, libc::sched_attr) {
+        let look = move || {
+            let before = attributes().expect("the system tells");
+            assert!(pace.set());
+            (before, attributes().expect("the system tells"))
+        };
+        std::thread::spawn(look).join().unwrap()
+    }
+
+    #[test]
+    fn a_thread_gets_what_it_asks_for() {
+        let (before, prompt) = after(Pace::Prompt);
+        // An older system tells of no slices.
+        let slice_ns = if before.sched_runtime == 0 { 0 } else { SLICE_NS };
+        assert_eq!((prompt.sched_runtime, prompt.sched_nice), (slice_ns, before.sched_nice));
+        let (before, patient) = after(Pace::Patient);
+        assert_eq!(patient.sched_nice, (before.sched_nice + PATIENT_NICENESS).min(19));
+        let (before, idle) = after(Pace::Idle);
+        assert_eq!((before.sched_policy, idle.sched_policy), (0, libc::SCHED_IDLE as u32));
+    }
+
+    /// Long work is done on threads that those of requests start.
+    #[test]
+    fn who_asks_for_patience_keeps_no_short_turns() {
+        let usual = attributes().expect("the system tells").sched_runtime;
+        let patient = std::thread::spawn(|| {
+            assert!(Pace::Prompt.set());
+            std::thread::spawn(|| Pace::Patient.set().then(attributes).flatten()).join().unwrap()
+        });
+        assert_eq!(patient.join().unwrap().expect("the system tells").sched_runtime, usual);
+    }
+}

@@ -271,16 +271,6 @@ impl Keyspace {
         self.parts().leases.time_to_live(id, self.inner.shared.clock_now(), with_keys)
     }
 
-    /// How many keys hang on a lease; none if there is no such lease.
-    pub fn lease_key_count(&self, id: LeaseId) -> usize {
-        self.parts().leases.key_count(id)
-    }
-
-    /// How many leases there are.
-    pub fn lease_count(&self) -> usize {
-        self.parts().leases.len()
-    }
-
     /// All leases, those that expire first first.
     pub fn leases(&self) -> Vec<LeaseId> {
         self.parts().leases.ids()
