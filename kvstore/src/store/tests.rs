@@ -262,8 +262,8 @@ async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() 
     }
 }
 
-/// What a turn has not come to when it fails: the clock ends a lease, which cannot be written, before the put that
-/// waits in the same turn is looked at.
+/// What a turn has not come to when it fails: the clock of a lease is due to be written down, which fails before the put
+/// that waits in the same turn is looked at.
 #[tokio::test]
 async fn what_a_failed_turn_had_not_come_to_is_answered() {
     let directory = tempfile::tempdir().unwrap();
@@ -277,12 +277,12 @@ async fn what_a_failed_turn_had_not_come_to_is_answered() {
             let _ = core.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     };
-    let mut grant = Box::pin(kv.lease_grant(LeaseId::new(1), 1));
+    let mut grant = Box::pin(kv.lease_grant(LeaseId::new(1), 100));
     assert!(grant.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     run(3);
     in_time(grant).await.unwrap();
 
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
     let mut put = Box::pin(kv.put("a", "1"));
     let mut compact = Box::pin(kv.compact(Revision::new(1), true));
     assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
