@@ -36,8 +36,8 @@ mod pace;
 pub(crate) mod shared;
 
 pub(crate) use clock::LogicalClock;
-pub(crate) use core_policy::Policy;
 pub use core_policy::EXPIRE_WORK_MAX;
+pub(crate) use core_policy::Policy;
 pub(crate) use directory_lock::DirectoryLock;
 pub use driver::{CoreFuture, Placement};
 pub(crate) use driver::{Threads, spawn_core_thread, spawn_helpers};

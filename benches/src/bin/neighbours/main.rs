@@ -69,7 +69,8 @@ fn parse() -> Result<Arguments, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let beside = own.with_file_name("etcd-shim");
     let server = std::env::var_os("HOLDFAST_PROGRAM").map_or(beside, PathBuf::from);
-    let mut arguments = Arguments { is_short: false, is_strict: false, has_control: false, server, names: Vec::new() };
+    let mut arguments =
+        Arguments { is_short: false, is_strict: false, has_control: false, server, names: Vec::new() };
     let mut rest = std::env::args().skip(1);
     while let Some(argument) = rest.next() {
         match argument.as_str() {
@@ -86,8 +87,13 @@ fn parse() -> Result<Arguments, String> {
 
 /// The attack beside the neighbours' server, and with `--control` also beside them on another one.
 fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row<'a>> {
-    let trial = Trial::make(attack, arguments, true)?;
-    let control = if arguments.has_control { Some(Trial::make(attack, arguments, false)?.seen) } else { None };
+    let mut trial = Trial::make(attack, arguments, true)?;
+    let mut control = None;
+    if arguments.has_control {
+        let elsewhere = Trial::make(attack, arguments, false)?;
+        trial.faults.extend(elsewhere.faults);
+        control = Some(elsewhere.seen);
+    }
     Ok(Row::new(attack, arguments.is_short, trial, control))
 }
 
@@ -112,8 +118,7 @@ impl Trial {
         let mut server = start();
         let another = (!is_shared).then(start);
         let process = server.process_id();
-        let attacker =
-            Attacker::new(server.url().trim_start_matches("http://").into(), arguments.is_short);
+        let attacker = Attacker::new(server.url().trim_start_matches("http://").into(), arguments.is_short);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         if let Some(prepare) = attack.prepare {
             runtime.block_on(prepare(attacker.clone()));

@@ -114,7 +114,8 @@ fn ratios(seen: &Seen) -> [f64; 2] {
 
 /// The column of `--control`.
 fn in_control(seen: &Seen) -> String {
-    let p99 = |phases: &[Latencies; 3]| [0, 1].map(|phase| format!("{:.1}", phases[phase].at_ms(0.99))).join(" → ");
+    let p99 =
+        |phases: &[Latencies; 3]| [0, 1].map(|phase| format!("{:.1}", phases[phase].at_ms(0.99))).join(" → ");
     let [put_ratio, get_ratio] = ratios(seen);
     format!(" {}, {} = {put_ratio:.1}/{get_ratio:.1} |", p99(&seen.puts), p99(&seen.gets))
 }
