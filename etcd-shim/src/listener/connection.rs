@@ -1,6 +1,6 @@
 //! One connection: HTTP/1 or HTTP/2, whichever the peer speaks.
 
-use super::fair_reads::{FairReads, OpenRequest, Turn};
+use super::fair::{Fair, OpenRequest, Turn};
 use super::first_bytes::FirstBytes;
 use super::shutdown::Signal;
 use bytes::Bytes;
@@ -98,7 +98,7 @@ pub(super) async fn serve<I, S, B>(
         }
     });
     let turn = Turn::default();
-    let stream = TokioIo::new(FairReads::new(FirstBytes::new(stream, HEAD_PATIENCE), turn.clone()));
+    let stream = TokioIo::new(Fair::new(FirstBytes::new(stream, HEAD_PATIENCE), turn.clone()));
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         biased;

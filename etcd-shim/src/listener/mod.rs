@@ -13,7 +13,7 @@
 //!   acknowledgement, 40 ms;
 //! - a peer that says nothing costs a bounded time: the handshake and the first bytes have a deadline each,
 //!   and so has the head of each HTTP/1 request;
-//! - a connection with much to read reads in slices, so that the others' turns come soon;
+//! - a connection with much to read or to write does it in slices, so that the others' turns come soon;
 //! - the number of connections has a bound; beyond it they wait, and then the system's backlog;
 //! - an error of `accept` never ends a listener: it is reported and tried again after a pause;
 //! - a socket file is only replaced when nobody answers on it, and only removed while it is still ours.
@@ -24,7 +24,7 @@
 mod accept;
 mod bind;
 mod connection;
-mod fair_reads;
+mod fair;
 mod first_bytes;
 mod shutdown;
 

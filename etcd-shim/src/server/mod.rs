@@ -32,7 +32,7 @@ use crate::listener::Shutdown;
 use crate::service::{Identity, Services, Settings};
 use crate::version::{ETCD_VERSION, GIT_REVISION, HOLDFAST_VERSION};
 use crate::{logging, tls};
-use kvstore::store::{Placement, Store};
+use kvstore::store::{Pace, Placement, Store};
 use kvstore::{Error, KeyspaceId, NodeId};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -109,6 +109,8 @@ fn serve_to_the_end(config: Config) -> Result<(), String> {
         }
     };
     let runtime = runtime.enable_all().build().map_err(|error| format!("cannot start a runtime: {error}"))?;
+    // Now that the store has started its threads. A system that refuses leaves this one as it was.
+    Pace::Prompt.set();
     let served = runtime.block_on(serve(&config, tls, descriptors, store, identity));
     // What still runs are tasks of connections that were dropped and reads for a hash; none holds data back.
     runtime.shutdown_timeout(CONNECTIONS_PATIENCE);

@@ -1,7 +1,6 @@
 //! KV.
 
 use super::large_reads::{self, Wanted};
-use super::pieces::{Instead, Pieces, Reply, Writer};
 use super::range_stream::RangeStream;
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction, write};
@@ -12,7 +11,6 @@ use crate::proto::etcdserverpb::{
 use kvstore::command::{Operation, OperationOutcome, RangeQuery, Transaction, TransactionOutcome};
 use kvstore::store::Consistency;
 use kvstore::{CallerId, KeyRange, Revision};
-use prost::Message;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -30,27 +28,6 @@ impl KvService {
     ) -> Result<TransactionOutcome, Status> {
         self.shared.keyspace.of_caller(caller).transact(transaction).await.map_err(status::of)
     }
-
-    /// A response whose message is made elsewhere.
-    async fn read_beside<T: Default>(
-        &self,
-        work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
-    ) -> Result<Response<T>, Status> {
-        self.shared.large_reads.read(work).await.map(instead)
-    }
-
-    /// The response of a read that was made here. Not for writes: when there is no room for their response, they have
-    /// happened all the same.
-    async fn answer<T: Message + Default>(&self, message: T) -> Result<Response<T>, Status> {
-        if message.encoded_len() <= large_reads::UNCOUNTED_RESPONSE_BYTES_MAX {
-            return Ok(Response::new(message));
-        }
-        let mut writer = Writer::default();
-        writer.message(&message)?;
-        // What it was made from must not wait beside it.
-        drop(message);
-        self.shared.large_reads.hold(writer.finish()).await.map(instead)
-    }
 }
 
 #[tonic::async_trait]
@@ -66,10 +43,10 @@ impl Kv for KvService {
             self.shared.keyspace.range(nothing, consistency).await.map_err(status::of)?;
             let shared = Arc::clone(&self.shared);
             let work = move |wanted: &Wanted| large_reads::range(&shared, &query, shape, wanted);
-            return self.read_beside(work).await;
+            return self.shared.read_beside(work).await;
         }
         let reply = self.shared.keyspace.range(query, consistency).await.map_err(status::of)?;
-        self.answer(range::response(reply.result, shape, self.shared.header(reply.revision))).await
+        self.shared.answer(range::response(reply.result, shape, self.shared.header(reply.revision))).await
     }
 
     type RangeStreamStream = RangeStream;
@@ -123,7 +100,7 @@ impl Kv for KvService {
                 let shared = Arc::clone(&self.shared);
                 let work =
                     move |wanted: &Wanted| large_reads::transaction(&shared, &transaction, shapes, wanted);
-                return self.read_beside(work).await;
+                return self.shared.read_beside(work).await;
             }
             read_transaction::execute(&transaction, self.shared.keyspace.reader())?
         } else {
@@ -131,7 +108,7 @@ impl Kv for KvService {
         };
         let header = self.shared.header(outcome.revision);
         let response = transaction::response(outcome, shapes, header);
-        if read_only { self.answer(response).await } else { Ok(Response::new(response)) }
+        if read_only { self.shared.answer(response).await } else { Ok(Response::new(response)) }
     }
 
     async fn compact(
@@ -152,13 +129,6 @@ impl Kv for KvService {
 /// The connection that a request came on; tests call without one.
 fn caller<T>(request: &Request<T>) -> CallerId {
     request.extensions().get().copied().unwrap_or_default()
-}
-
-/// An empty response for `reply` to take the place of.
-fn instead<T: Default>(reply: Arc<Reply>) -> Response<T> {
-    let mut response = Response::new(T::default());
-    response.extensions_mut().insert(Instead(reply));
-    response
 }
 
 /// The result of a transaction's only operation.

@@ -5,14 +5,14 @@
 //! much lies there is bounded: the next list waits for room, takes it from a reader that has stopped reading, and is
 //! refused with "too many requests" when there is none.
 
-use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer};
+use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer, instead};
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction};
 use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::RangeResponse;
 use kvstore::Error;
 use kvstore::command::{CompareTarget, Operation, Projection, RangeQuery, ReadAt, Transaction};
-use kvstore::store::{PageLimits, Reader, Snapshot};
+use kvstore::store::{Pace, PageLimits, Reader, Snapshot};
 use parking_lot::Mutex;
 use prost::Message;
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
+use tonic::{Response, Status};
 
 /// Keys and bytes of a read that is answered where it arrives: a millisecond of work at most.
 pub const SMALL_READ_KEYS_MAX: usize = 1_000;
@@ -58,9 +58,6 @@ const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20 };
 
 /// How often a read of the present begins again because compaction has overtaken it.
 const ATTEMPTS_MAX: usize = 16;
-
-/// How much less these threads are worth than those that serve everybody (the system's nice value).
-const NICENESS: i32 = 5;
 
 /// The bounds of one server.
 #[derive(Debug)]
@@ -191,7 +188,30 @@ fn lower_priority() {
     thread_local!(static LOWERED: Cell<bool> = const { Cell::new(false) });
     if !LOWERED.replace(true) {
         // A system that refuses leaves us where we were.
-        let _ = rustix::process::nice(NICENESS);
+        Pace::Patient.set();
+    }
+}
+
+impl Shared {
+    /// A response whose message is made on a thread beside.
+    pub(super) async fn read_beside<T: Default>(
+        &self,
+        work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        self.large_reads.read(work).await.map(instead)
+    }
+
+    /// The response of a read that was made here. Not for writes: when there is no room for their response, they have
+    /// happened all the same.
+    pub(super) async fn answer<T: Message + Default>(&self, message: T) -> Result<Response<T>, Status> {
+        if message.encoded_len() <= UNCOUNTED_RESPONSE_BYTES_MAX {
+            return Ok(Response::new(message));
+        }
+        let mut writer = Writer::default();
+        writer.message(&message)?;
+        // What it was made from must not wait beside it.
+        drop(message);
+        self.large_reads.hold(writer.finish()).await.map(instead)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Lease.
 
 use super::Shared;
+use super::large_reads::SMALL_READ_KEYS_MAX;
+use super::pieces::{Pieces, Writer};
 use super::stream_end::StreamEnd;
 use crate::convert::{lease, status};
 use crate::proto::etcdserverpb::{
@@ -9,6 +11,7 @@ use crate::proto::etcdserverpb::{
     LeaseTimeToLiveResponse, lease_server::Lease,
 };
 use kvstore::LeaseId;
+use prost::Message;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -70,19 +73,35 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let request = request.into_inner();
+        let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         self.shared.keyspace.read_barrier().await.map_err(status::of)?;
-        let info = self.shared.keyspace.lease_time_to_live(LeaseId::new(request.id), request.keys);
-        Ok(Response::new(lease::time_to_live(request.id, info, self.shared.header_now())))
+        let info = self.shared.keyspace.lease_time_to_live(LeaseId::new(id), keys);
+        let is_long = info.as_ref().is_some_and(|info| info.keys.len() > SMALL_READ_KEYS_MAX);
+        let header = self.shared.header_now();
+        if is_long {
+            return self.shared.read_beside(move |_| whole(&lease::time_to_live(id, info, header))).await;
+        }
+        self.shared.answer(lease::time_to_live(id, info, header)).await
     }
 
     async fn lease_leases(
         &self,
         _: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let leases = self.shared.keyspace.leases();
-        Ok(Response::new(lease::leases(leases, self.shared.header_now())))
+        // Not looked up beside: whoever is put off while it holds the leases' lock puts off everybody.
+        let (leases, header) = (self.shared.keyspace.leases(), self.shared.header_now());
+        if leases.len() <= SMALL_READ_KEYS_MAX {
+            return Ok(Response::new(lease::leases(leases, header)));
+        }
+        self.shared.read_beside(move |_| whole(&lease::leases(leases, header))).await
     }
+}
+
+/// A message that was made at once.
+fn whole(message: &impl Message) -> Result<Pieces, Status> {
+    let mut writer = Writer::default();
+    writer.message(message)?;
+    Ok(writer.finish())
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<LeaseKeepAliveResponse, Status>> + Send>>;

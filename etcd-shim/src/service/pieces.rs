@@ -145,6 +145,13 @@ impl Reply {
 #[derive(Clone)]
 pub struct Instead(pub Arc<Reply>);
 
+/// An empty response for `reply` to take the place of.
+pub fn instead<T: Default>(reply: Arc<Reply>) -> tonic::Response<T> {
+    let mut response = tonic::Response::new(T::default());
+    response.extensions_mut().insert(Instead(reply));
+    response
+}
+
 /// The body that sends a reply.
 pub struct ReplyBody {
     reply: Option<Arc<Reply>>,

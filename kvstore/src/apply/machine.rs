@@ -153,6 +153,11 @@ impl StateMachine {
         found
     }
 
+    /// Whether a lease is due.
+    pub fn has_expired(&self, now: ClockMillis) -> bool {
+        self.keyspaces.values().any(|keyspace| keyspace.leases.next_deadline().is_some_and(|due| due <= now))
+    }
+
     /// Whether there is any lease: without one the clock need not go on.
     pub fn has_leases(&self) -> bool {
         self.keyspaces.values().any(|keyspace| !keyspace.leases.is_empty())

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Zeros are written this many bytes at a time: large enough for the disk, small enough for the memory.
 const ZEROS_BYTES: usize = 1 << 20;
+/// And synced this many at a time.
+const SYNC_STEP_BYTES: usize = 2 << 20;
 /// How many purged segments wait on disk to be recycled; the oldest beyond that are removed. The state engine
 /// frees a few segments at once when it flushes; without this they would be removed and made again.
 const RETIRED_SEGMENTS: usize = 4;
@@ -177,7 +179,11 @@ impl SegmentJob {
             self.files.open(preparing)?
         } else {
             let file = self.files.create(preparing)?;
-            write_zeros(&*file, header.len() as u64, plan.bytes)?;
+            // Step by step: a sync of the log in use finds no more than that before it on the disk.
+            for from in (header.len() as u64..plan.bytes).step_by(SYNC_STEP_BYTES) {
+                write_zeros(&*file, from, plan.bytes.min(from + SYNC_STEP_BYTES as u64))?;
+                file.sync_data()?;
+            }
             file
         };
         file.write_at(0, &header)?;

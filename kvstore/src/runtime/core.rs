@@ -111,7 +111,7 @@ impl Core {
 
     /// Whether a turn is due although nothing new has come.
     pub(crate) fn has_waiting_work(&self) -> bool {
-        !self.lanes.is_empty()
+        !self.lanes.is_empty() || self.has_expired_leases()
     }
 
     /// Whether syncs take so long that nobody else should wait for them.
@@ -152,7 +152,8 @@ impl Core {
             self.reads.wait(slot);
         }
         self.ask_for_reads()?;
-        let submissions = self.lanes.turn(std::mem::take(&mut work.submissions));
+        let mut submissions = self.expire_leases();
+        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions)));
         self.propose(submissions)?;
         self.answer_refused()?;
         self.after_turn()?;

@@ -8,9 +8,9 @@ use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction}
 use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
 
-/// Leases and keys ended by one entry, as far as one lease allows: everybody waits for that apply. One entry goes out
-/// with each tick, so that 100,000 leases with a key each are gone 20 seconds after they ended together.
-pub const EXPIRE_WORK_MAX: usize = 1_000;
+/// Leases and keys ended by one turn, as far as one lease allows: half a millisecond that everybody in the turn waits for.
+/// While more have expired, turn follows turn.
+pub const EXPIRE_WORK_MAX: usize = 100;
 /// The longest time leases exist without the clock being written down.
 const CLOCK_CHECKPOINT_MS: u64 = 5_000;
 /// The alarm clears itself below this share of the quota: well below, so that it does not flap.
@@ -35,6 +35,8 @@ pub(crate) struct Policy {
     /// Those who are told so in this turn, once the alarm is looked at.
     refused: Vec<(Slot<Result<Outcome>>, Error)>,
     expire_request: Option<RequestId>,
+    /// More leases have expired than one turn ends.
+    expiry_goes_on: bool,
     alarm_request: Option<RequestId>,
 }
 
@@ -53,6 +55,7 @@ impl Policy {
             quota_refused: false,
             refused: Vec::new(),
             expire_request: None,
+            expiry_goes_on: false,
             alarm_request: None,
         }
     }
@@ -74,6 +77,7 @@ impl Policy {
 
     pub(super) fn leadership_lost(&mut self) {
         self.expire_request = None;
+        self.expiry_goes_on = false;
         self.alarm_request = None;
     }
 }
@@ -85,21 +89,37 @@ impl Core {
             return Ok(());
         }
         if self.policy.expire_request.is_none() && self.machine.has_leases() {
-            let expired = self.machine.expired(now, EXPIRE_WORK_MAX);
-            let count: usize = expired.iter().map(|(_, leases)| leases.len()).sum();
-            if count > 0 {
-                Metrics::add(&self.shared.metrics.leases_expired, count as u64);
-                let own =
-                    expired.into_iter().map(|(ks, leases)| Self::own(ks, Command::LeaseExpire { leases }));
-                let own: Vec<Submission> = own.collect();
-                self.policy.expire_request =
-                    Some(RequestId::new(self.next_request.get() + own.len() as u64 - 1));
-                self.propose(own)?;
-            } else if now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS {
+            // The turn that this tick is in ends them.
+            self.policy.expiry_goes_on = self.machine.has_expired(now);
+            if !self.policy.expiry_goes_on && now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS {
                 self.propose_clock()?;
             }
         }
         self.watch_space()
+    }
+
+    /// Whether leases are to be ended in the next turn.
+    pub(super) fn has_expired_leases(&self) -> bool {
+        self.policy.expiry_goes_on && self.policy.expire_request.is_none()
+    }
+
+    /// The commands that end some of the leases whose time is up. They are the first that are proposed next.
+    pub(super) fn expire_leases(&mut self) -> Vec<Submission> {
+        if !self.has_expired_leases() {
+            return Vec::new();
+        }
+        let now = self.clock.now();
+        let expired = self.machine.expired(now, EXPIRE_WORK_MAX);
+        let count: usize = expired.iter().map(|(_, leases)| leases.len()).sum();
+        self.policy.expiry_goes_on = count > 0;
+        if count == 0 {
+            return Vec::new();
+        }
+        Metrics::add(&self.shared.metrics.leases_expired, count as u64);
+        let own = expired.into_iter().map(|(ks, leases)| Self::own(ks, Command::LeaseExpire { leases }));
+        let own: Vec<Submission> = own.collect();
+        self.policy.expire_request = Some(RequestId::new(self.next_request.get() + own.len() as u64 - 1));
+        own
     }
 
     /// Tells those who were refused for want of space; before that the alarm is set, so that they find it when they look.

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::handover::{Found, Handover};
 use super::shared::Shared;
-use super::{DirectoryLock, JobQueue, Metrics, Note, Work};
+use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, Work};
 use crate::types::Error;
 use std::future::Future;
 use std::path::PathBuf;
@@ -122,6 +122,8 @@ fn last_words(error: Error) -> String {
 pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
         let _abort = AbortOnPanic;
+        // A system that refuses leaves it as it was.
+        Pace::Prompt.set();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         while run_turns(&mut core, &shared, &waker, usize::MAX).is_none() {
             std::thread::park();
@@ -199,6 +201,7 @@ pub(crate) fn spawn_core_refuge(
     let theirs = Arc::clone(&handover);
     let handle = std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
         let _abort = AbortOnPanic;
+        Pace::Prompt.set();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         loop {
             match theirs.take_for_thread() {

@@ -33,10 +33,12 @@ mod handover;
 mod mailbox;
 mod maintenance;
 mod metrics;
+mod pace;
 pub(crate) mod shared;
 mod sync_pace;
 
 pub(crate) use clock::LogicalClock;
+pub use core_policy::EXPIRE_WORK_MAX;
 pub(crate) use core_policy::Policy;
 pub(crate) use directory_lock::DirectoryLock;
 pub use driver::{CoreFuture, Placement};
@@ -46,3 +48,4 @@ pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};
 pub(crate) use maintenance::{Job, JobQueue};
 pub(crate) use metrics::Metrics;
 pub use metrics::{HistogramSnapshot, MetricsSnapshot};
+pub use pace::Pace;

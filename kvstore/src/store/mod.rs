@@ -43,7 +43,7 @@ mod tests;
 pub use crate::lease::LeaseInfo;
 pub use crate::mvcc::{Event, EventKind, HashKv, Page, PageLimits, Reader, Snapshot};
 pub use crate::propose::COMMANDS_IN_FLIGHT_MAX;
-pub use crate::runtime::{CoreFuture, HistogramSnapshot, MetricsSnapshot, Placement};
+pub use crate::runtime::{CoreFuture, HistogramSnapshot, MetricsSnapshot, Pace, Placement};
 pub use crate::watch::{CancelReason, Delivered, Delivery, HubStats, Session, WatchOptions, WatchRefused};
 pub use config::{Config, LEASE_TTL_MAX_S};
 pub use keyspace::{Consistency, Keyspace, LeaseGranted, RangeReply, WriteReply};

@@ -52,7 +52,7 @@ pub const DELIVERY_BYTES_MAX: usize = 1 << 20;
 /// Default of [`WatchLimits::delivery_previous_events`].
 pub const DELIVERY_PREVIOUS_EVENTS_MAX: usize = 256;
 /// Default of [`WatchLimits::turn_events`].
-pub const TURN_EVENTS_MAX: usize = 4096;
+pub const TURN_EVENTS_MAX: usize = 512;
 /// Default of [`WatchLimits::watchers`].
 pub const WATCHERS_MAX: usize = 64 << 10;
 /// Default of [`WatchLimits::unread`].

@@ -10,5 +10,6 @@ mod attack;
 mod connections;
 mod limits;
 mod reads;
+mod threads;
 mod watches;
 mod writes;

@@ -1,6 +1,6 @@
 //! What one client can do to the others: attacks on a real server, and what its neighbours see of them.
 //!
-//! `neighbours [--short] [--strict] [--server PROGRAM] [NAME...]`
+//! `neighbours [--short] [--strict] [--control] [--server PROGRAM] [NAME...]`
 //!
 //! For each attack (or only those whose names contain a NAME) a fresh server is started. A few neighbours put and get at
 //! a fixed rate; their latencies are measured before, during and after the attack, and the server's peak of memory
@@ -9,7 +9,13 @@
 //! Leaves with 1 when a neighbour's request failed, an attacker was told something it should not be, the server took
 //! more memory than its bound, or anything of it stayed behind (threads, open files). A neighbour's p99 of more than
 //! twice what it was is printed as MISSED, and is a failure with `--strict` alone: attacker, neighbours and server share
-//! the machine, so that a time says little on a busy one. The attacker's thread has a lower priority than the others.
+//! the machine, so that a time says little on a busy one.
+//!
+//! Real clients are on other machines and take no processor from the server. Here they do; therefore the attacker's
+//! thread runs only when nobody else wants to (the rates that it still comes to are in the table), and that of the
+//! neighbours, which measures, is woken at once. `--control` makes each attack a second time, on another server on the
+//! same machine: what the neighbours notice of that is the machine, not the server that they share with the
+//! attacker.
 //!
 //! `--short` is the same with small attacks and short phases, within a minute. The server is `etcd-shim` from beside
 //! this program unless told otherwise; HOLDFAST_PROGRAM may name it too.
@@ -23,14 +29,12 @@ mod report;
 use attacker::Attacker;
 use attacks::{ATTACKS, Attack};
 use holdfast_tests::{Setup, Usage, forget_peak};
-use load::{Neighbours, Phase};
+use kvstore::runtime::Pace;
+use load::{Neighbours, Phase, Seen};
 use report::Row;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// How much less the attacker's thread is worth to the system than everybody else's.
-const ATTACKERS_NICENESS: i32 = 10;
 
 /// What the attack leaves must be gone within this.
 const CLEANING_PATIENCE: Duration = Duration::from_secs(20);
@@ -41,6 +45,7 @@ const THREADS_SLACK: u64 = 4;
 struct Arguments {
     is_short: bool,
     is_strict: bool,
+    has_control: bool,
     server: PathBuf,
     names: Vec<String>,
 }
@@ -52,16 +57,26 @@ struct Plan {
     after: Duration,
 }
 
+impl Plan {
+    fn new(is_short: bool) -> Plan {
+        let [before, during, after] = if is_short { [500, 900, 300] } else { [5_000, 10_000, 5_000] };
+        let time = Duration::from_millis;
+        Plan { before: time(before), during: time(during), after: time(after) }
+    }
+}
+
 fn parse() -> Result<Arguments, String> {
     let own = std::env::current_exe().map_err(|error| error.to_string())?;
     let beside = own.with_file_name("etcd-shim");
     let server = std::env::var_os("HOLDFAST_PROGRAM").map_or(beside, PathBuf::from);
-    let mut arguments = Arguments { is_short: false, is_strict: false, server, names: Vec::new() };
+    let mut arguments =
+        Arguments { is_short: false, is_strict: false, has_control: false, server, names: Vec::new() };
     let mut rest = std::env::args().skip(1);
     while let Some(argument) = rest.next() {
         match argument.as_str() {
             "--short" => arguments.is_short = true,
             "--strict" => arguments.is_strict = true,
+            "--control" => arguments.has_control = true,
             "--server" => arguments.server = rest.next().ok_or("--server needs a program")?.into(),
             flag if flag.starts_with('-') => return Err(format!("no such flag: {flag}")),
             name => arguments.names.push(name.to_owned()),
@@ -70,67 +85,81 @@ fn parse() -> Result<Arguments, String> {
     Ok(arguments)
 }
 
+/// The attack beside the neighbours' server, and with `--control` also beside them on another one.
 fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row<'a>> {
-    let plan = if arguments.is_short {
-        Plan {
-            before: Duration::from_millis(500),
-            during: Duration::from_millis(900),
-            after: Duration::from_millis(300),
+    let mut trial = Trial::make(attack, arguments, true)?;
+    let mut control = None;
+    if arguments.has_control {
+        let elsewhere = Trial::make(attack, arguments, false)?;
+        trial.faults.extend(elsewhere.faults);
+        control = Some(elsewhere.seen);
+    }
+    Ok(Row::new(attack, arguments.is_short, trial, control))
+}
+
+/// One attack, and what was seen of it.
+pub struct Trial {
+    attacker: Attacker,
+    seen: Seen,
+    /// How long the attack was measured.
+    took: Duration,
+    /// Of the server that was attacked.
+    before: Usage,
+    peak: Usage,
+    faults: Vec<String>,
+}
+
+impl Trial {
+    fn make(attack: &Attack, arguments: &Arguments, is_shared: bool) -> std::io::Result<Trial> {
+        let plan = Plan::new(arguments.is_short);
+        // Attacks with large values write more than the default allows, and nothing is compacted.
+        let quota = format!("--quota-backend-bytes={}", 16u64 << 30);
+        let start = || Setup::program(arguments.server.clone()).flag(quota.clone()).start();
+        let mut server = start();
+        let another = (!is_shared).then(start);
+        let process = server.process_id();
+        let attacker = Attacker::new(server.url().trim_start_matches("http://").into(), arguments.is_short);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        if let Some(prepare) = attack.prepare {
+            runtime.block_on(prepare(attacker.clone()));
         }
-    } else {
-        Plan {
-            before: Duration::from_secs(5),
-            during: Duration::from_secs(10),
-            after: Duration::from_secs(5),
+        let neighbours = Neighbours::start(another.as_ref().unwrap_or(&server).url().into());
+        // The first requests make connections and wake caches.
+        std::thread::sleep(plan.after);
+        forget_peak(process);
+        let before = Usage::of(process);
+        neighbours.enter(Phase::Before);
+        std::thread::sleep(plan.before);
+        neighbours.enter(Phase::During);
+        let (its, run) = (attacker.clone(), attack.run);
+        let thread = std::thread::spawn(move || {
+            // A system that refuses leaves the attacker as strong as the others.
+            Pace::Idle.set();
+            runtime.block_on(run(its));
+            // What the attack still holds is dropped with its tasks.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        });
+        let begun = Instant::now();
+        // Attacks that have an end of their own take the time they need.
+        while begun.elapsed() < plan.during || (attack.has_own_end() && !thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(10));
         }
-    };
-    // Attacks with large values write more than the default allows, and nothing is compacted.
-    let quota = format!("--quota-backend-bytes={}", 16u64 << 30);
-    let mut server = Setup::program(arguments.server.clone()).flag(quota).start();
-    let process = server.process_id();
-    let attacker = Attacker::new(server.url().trim_start_matches("http://").into(), arguments.is_short);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Some(prepare) = attack.prepare {
-        runtime.block_on(prepare(attacker.clone()));
+        let (took, peak) = (begun.elapsed(), Usage::of(process));
+        neighbours.enter(Phase::Between);
+        attacker.stop();
+        let is_whole = thread.join().is_ok();
+        let mut faults = Vec::from_iter(left_behind(process, before));
+        neighbours.enter(Phase::After);
+        std::thread::sleep(plan.after);
+        let seen = neighbours.finish();
+        if !is_whole {
+            faults.push("the attack itself failed".into());
+        }
+        if server.exited().is_some() {
+            faults.push(format!("the server has ended: {}", server.log()));
+        }
+        Ok(Trial { attacker, seen, took, before, peak, faults })
     }
-    let neighbours = Neighbours::start(server.url().into());
-    // The first requests make connections and wake caches.
-    std::thread::sleep(plan.after);
-    forget_peak(process);
-    let before = Usage::of(process);
-    neighbours.enter(Phase::Before);
-    std::thread::sleep(plan.before);
-    neighbours.enter(Phase::During);
-    let (its, run) = (attacker.clone(), attack.run);
-    let thread = std::thread::spawn(move || {
-        // A system that refuses leaves the attacker as strong as the others.
-        let _ = rustix::process::nice(ATTACKERS_NICENESS);
-        runtime.block_on(run(its));
-        // What the attack still holds is dropped with its tasks.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-    });
-    let begun = Instant::now();
-    // Attacks that have an end of their own take the time they need.
-    while begun.elapsed() < plan.during || (attack.has_own_end() && !thread.is_finished()) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let peak = Usage::of(process);
-    neighbours.enter(Phase::Between);
-    attacker.stop();
-    let is_whole = thread.join().is_ok();
-    let left_behind = left_behind(process, before);
-    neighbours.enter(Phase::After);
-    std::thread::sleep(plan.after);
-    let seen = neighbours.finish();
-    let mut row = Row::new(attack, &attacker, seen, before, peak);
-    row.faults.extend(left_behind);
-    if !is_whole {
-        row.faults.push("the attack itself failed".into());
-    }
-    if server.exited().is_some() {
-        row.faults.push(format!("the server has ended: {}", server.log()));
-    }
-    Ok(row)
 }
 
 /// What is still there of the attack although it is over.
@@ -159,7 +188,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    println!("{}", report::head(arguments.is_short));
+    println!("{}", report::head(arguments.is_short, arguments.has_control));
     let (mut failed, mut missed, mut is_noisy) = (0, 0, false);
     for attack in ATTACKS {
         if !arguments.names.is_empty() && !arguments.names.iter().any(|name| attack.name.contains(name)) {
@@ -167,7 +196,7 @@ fn main() -> ExitCode {
         }
         match measure(attack, &arguments) {
             Ok(row) => {
-                println!("{}", row.line(arguments.is_short));
+                println!("{}", row.line());
                 failed += usize::from(!row.faults.is_empty());
                 missed += usize::from(row.is_missed());
                 is_noisy |= row.is_missed() && attack.is_control();

@@ -1,10 +1,8 @@
 //! The table.
 
-use crate::attacker::Attacker;
+use crate::Trial;
 use crate::attacks::Attack;
 use crate::load::{Latencies, RATE_PER_S, Seen};
-use holdfast_tests::Usage;
-use std::collections::BTreeMap;
 
 /// How many times its p99 before an attack a neighbour's may be during it.
 const RATIO_MAX: f64 = 2.0;
@@ -16,51 +14,38 @@ const FAULTS_SHOWN: usize = 5;
 pub struct Row<'a> {
     attack: &'a Attack,
     is_short: bool,
-    seen: Seen,
-    added_mib: u64,
-    told: BTreeMap<String, u64>,
-    notes: Vec<String>,
+    trial: Trial,
+    /// What neighbours on another server saw of the same attack.
+    control: Option<Seen>,
     /// Everything that must not be.
     pub faults: Vec<String>,
 }
 
 /// What stands above the table.
-pub fn head(is_short: bool) -> String {
+pub fn head(is_short: bool, has_control: bool) -> String {
     let mode = if is_short { "short" } else { "full" };
-    let columns = "| attack | scale | put p50/p99 before → during → after, ms | get p99, ms | ratio put/get | added MiB \
-                   (bound) | attacker was told | |\n|---|---|---|---|---|---|---|---|";
+    let (control, line) = if has_control { (" on another server |", "---|") } else { ("", "") };
+    let columns = format!(
+        "| attack | scale | put p50/p99 before → during → after, ms | get p99, ms | ratio put/get |{control} added MiB \
+         (bound) | attacker was told | |\n|---|---|---|---|---|{line}---|---|---|"
+    );
     format!("neighbours: {RATE_PER_S} puts and gets in a second, open loop; {mode} attacks\n\n{columns}")
 }
 
 impl Row<'_> {
-    pub fn new<'a>(
-        attack: &'a Attack,
-        attacker: &Attacker,
-        seen: Seen,
-        before: Usage,
-        peak: Usage,
-    ) -> Row<'a> {
-        let is_short = attacker.is_short;
-        let added_mib = peak.peak_mib.saturating_sub(before.memory_mib);
-        let mut row = Row {
-            attack,
-            is_short,
-            added_mib,
-            told: attacker.told(),
-            notes: attacker.notes(),
-            faults: Vec::new(),
-            seen,
-        };
-        let bound_mib = row.bound_mib();
+    pub fn new(attack: &Attack, is_short: bool, mut trial: Trial, control: Option<Seen>) -> Row<'_> {
+        let faults = std::mem::take(&mut trial.faults);
+        let mut row = Row { attack, is_short, trial, control, faults };
+        let (added_mib, bound_mib) = (row.added_mib(), row.bound_mib());
         if added_mib > bound_mib {
             row.faults.push(format!("{added_mib} MiB of memory, {bound_mib} are the bound"));
         }
-        for (told, count) in &row.told {
+        for (told, count) in row.trial.attacker.told() {
             if !attack.expected.iter().any(|expected| told.starts_with(expected)) {
                 row.faults.push(format!("the attacker was told {count} times: {told}"));
             }
         }
-        let failures = &row.seen.failures;
+        let failures = &row.trial.seen.failures;
         if !failures.is_empty() {
             row.faults.push(format!("{} requests of neighbours failed", failures.len()));
             row.faults.extend(failures.iter().take(FAULTS_SHOWN).cloned());
@@ -68,46 +53,69 @@ impl Row<'_> {
         row
     }
 
+    fn added_mib(&self) -> u64 {
+        self.trial.peak.peak_mib.saturating_sub(self.trial.before.memory_mib)
+    }
+
     fn bound_mib(&self) -> u64 {
         self.attack.memory_mib[usize::from(self.is_short)]
     }
 
-    fn ratios(&self) -> [f64; 2] {
-        let ratio = |phases: &[Latencies; 3]| phases[1].at_ms(0.99) / phases[0].at_ms(0.99);
-        [ratio(&self.seen.puts), ratio(&self.seen.gets)]
-    }
-
     /// Whether a neighbour's p99 was more than twice what it was.
     pub fn is_missed(&self) -> bool {
-        self.ratios().iter().any(|ratio| ratio.is_nan() || *ratio > RATIO_MAX)
+        ratios(&self.trial.seen).iter().any(|ratio| ratio.is_nan() || *ratio > RATIO_MAX)
     }
 
-    pub fn line(&self, is_short: bool) -> String {
-        let puts = &self.seen.puts;
-        let both = |phase: usize| format!("{:.1}/{:.1}", puts[phase].at_ms(0.5), puts[phase].at_ms(0.99));
-        let gets = [0, 1, 2].map(|phase| format!("{:.1}", self.seen.gets[phase].at_ms(0.99)));
-        let [put_ratio, get_ratio] = self.ratios();
-        let told: Vec<String> = self.told.iter().map(|(told, count)| format!("{count} × {told}")).collect();
+    pub fn line(&self) -> String {
+        let gets = [0, 1, 2].map(|phase| format!("{:.1}", self.trial.seen.gets[phase].at_ms(0.99)));
+        let [put_ratio, get_ratio] = ratios(&self.trial.seen);
         let verdict = match (self.faults.is_empty(), self.is_missed()) {
             (false, _) => format!("FAILED: {}", self.faults.join("; ")),
             (true, true) => "MISSED".to_owned(),
             (true, false) => "ok".to_owned(),
         };
         let mut line = format!(
-            "| {} | {} | {} → {} → {} | {} | {put_ratio:.1}/{get_ratio:.1} | {} ({}) | {} | {verdict} |",
+            "| {} | {} | {} | {} | {put_ratio:.1}/{get_ratio:.1} |{} {} ({}) | {} | {verdict} |",
             self.attack.name,
-            self.attack.scale[usize::from(is_short)],
-            both(0),
-            both(1),
-            both(2),
+            self.attack.scale[usize::from(self.is_short)],
+            puts(&self.trial.seen),
             gets.join(" → "),
-            self.added_mib,
+            self.control.as_ref().map_or(String::new(), in_control),
+            self.added_mib(),
             self.bound_mib(),
-            told.join(", "),
+            self.told(),
         );
-        if let Some(note) = self.notes.last() {
+        if let Some(note) = self.trial.attacker.notes().last() {
             line.push_str(&format!(" {note}"));
         }
         line
     }
+
+    /// What the attacker was told, and how many answers that were in a second.
+    fn told(&self) -> String {
+        let told = self.trial.attacker.told();
+        let count: u64 = told.values().sum();
+        let texts: Vec<String> = told.iter().map(|(told, count)| format!("{count} × {told}")).collect();
+        let rate = count as f64 / self.trial.took.as_secs_f64();
+        if count == 0 { String::new() } else { format!("{}; {rate:.0}/s", texts.join(", ")) }
+    }
+}
+
+fn puts(seen: &Seen) -> String {
+    let both = |phase: &Latencies| format!("{:.1}/{:.1}", phase.at_ms(0.5), phase.at_ms(0.99));
+    seen.puts.each_ref().map(both).join(" → ")
+}
+
+/// During to before, of puts and of gets.
+fn ratios(seen: &Seen) -> [f64; 2] {
+    let ratio = |phases: &[Latencies; 3]| phases[1].at_ms(0.99) / phases[0].at_ms(0.99);
+    [ratio(&seen.puts), ratio(&seen.gets)]
+}
+
+/// The column of `--control`.
+fn in_control(seen: &Seen) -> String {
+    let p99 =
+        |phases: &[Latencies; 3]| [0, 1].map(|phase| format!("{:.1}", phases[phase].at_ms(0.99))).join(" → ");
+    let [put_ratio, get_ratio] = ratios(seen);
+    format!(" {}, {} = {put_ratio:.1}/{get_ratio:.1} |", p99(&seen.puts), p99(&seen.gets))
 }

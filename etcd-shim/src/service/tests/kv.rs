@@ -1,8 +1,6 @@
-use super::super::large_reads;
 use super::*;
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::{request_op, response_op};
-use std::sync::Arc;
 use std::time::Duration;
 
 fn range(key: &str, end: &str) -> pb::RangeRequest {
@@ -99,7 +97,7 @@ async fn chunks_of_the_past_wait_for_a_turn_beside_and_small_ones_do_not() {
     let server = Server::start();
     let past = server.put("a", "1").await;
     server.put("a", "2").await;
-    let turns = take_all_turns(&server).await;
+    let turns = server.take_all_turns().await;
     let first = async |revision| {
         let request = pb::RangeRequest { revision, ..range("a", "") };
         let mut stream = server.kv().range_stream(request).await.unwrap().into_inner();
@@ -123,7 +121,7 @@ async fn many_gets_of_large_values_in_a_transaction_wait_for_a_turn_beside() {
         let get = pb::RequestOp { request: Some(request_op::Request::RequestRange(range("a", ""))) };
         pb::TxnRequest { success: vec![get; count], ..Default::default() }
     };
-    let turns = take_all_turns(&server).await;
+    let turns = server.take_all_turns().await;
     assert_eq!(server.kv().txn(gets(2)).await.unwrap().into_inner().responses.len(), 2);
     let mut kv = server.kv();
     let mut many = Box::pin(kv.txn(gets(20)));
@@ -131,19 +129,6 @@ async fn many_gets_of_large_values_in_a_transaction_wait_for_a_turn_beside() {
     drop(turns);
     assert_eq!(many.await.unwrap().into_inner().responses.len(), 20);
     server.stop().await;
-}
-
-/// Keeps the threads beside busy until it is dropped.
-async fn take_all_turns(server: &Server) -> Vec<std::sync::mpsc::Sender<()>> {
-    let turns = (0..large_reads::LARGE_READS_AT_ONCE).map(|_| {
-        let shared = Arc::clone(&server.services.shared);
-        let (end, ended) = std::sync::mpsc::channel::<()>();
-        tokio::spawn(async move { shared.large_reads.step(move || ended.recv().is_err()).await });
-        end
-    });
-    let turns = turns.collect();
-    tokio::task::yield_now().await;
-    turns
 }
 
 #[tokio::test]

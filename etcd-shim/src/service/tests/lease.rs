@@ -1,5 +1,7 @@
+use super::super::large_reads::SMALL_READ_KEYS_MAX;
 use super::*;
 use pb::lease_client::LeaseClient;
+use std::time::Duration;
 
 fn client(server: &Server) -> LeaseClient<Routes> {
     LeaseClient::new(server.routes.clone())
@@ -25,6 +27,54 @@ async fn a_lease_from_grant_to_revoke() {
     assert_eq!(revoked.header.unwrap().revision, 4, "both keys go in one revision");
     let gone = lease.lease_time_to_live(asked).await.unwrap().into_inner();
     assert_eq!((gone.id, gone.ttl, gone.granted_ttl), (7, -1, 0));
+    server.stop().await;
+}
+
+/// What is too long for the thread that serves everybody is made beside, and is whole.
+#[tokio::test]
+async fn long_lists_of_leases_and_of_their_keys_wait_for_a_turn_beside() {
+    const COUNT: i64 = SMALL_READ_KEYS_MAX as i64 + 1;
+    let server = Server::start();
+    let mut lease = client(&server);
+    let (mut leases, mut keys) = (Vec::new(), Vec::<bytes::Bytes>::new());
+    let mut made = tokio::task::JoinSet::new();
+    let make = |made: &mut tokio::task::JoinSet<()>, id: i64| {
+        let (mut lease, mut kv) = (lease.clone(), server.kv());
+        made.spawn(async move {
+            lease.lease_grant(pb::LeaseGrantRequest { ttl: 1000, id }).await.unwrap();
+            let key = format!("{id:06}").into();
+            kv.put(pb::PutRequest { key, lease: id, ..Default::default() }).await.unwrap();
+            let key = format!("first's/{id:06}").into();
+            kv.put(pb::PutRequest { key, lease: 1, ..Default::default() }).await.unwrap();
+        });
+    };
+    make(&mut made, 1);
+    made.join_next().await.unwrap().unwrap();
+    (2..=COUNT).for_each(|id| make(&mut made, id));
+    made.join_all().await;
+    for id in 1..=COUNT {
+        leases.push(pb::LeaseStatus { id });
+        keys.push(format!("first's/{id:06}").into());
+    }
+    keys.insert(0, "000001".into());
+
+    let turns = server.take_all_turns().await;
+    let of = |id| pb::LeaseTimeToLiveRequest { id, keys: true };
+    assert_eq!(lease.clone().lease_time_to_live(of(2)).await.unwrap().into_inner().keys.len(), 1);
+    let (mut lister, mut asker) = (lease.clone(), lease.clone());
+    let mut list = Box::pin(lister.lease_leases(pb::LeaseLeasesRequest {}));
+    let mut ask = Box::pin(asker.lease_time_to_live(of(1)));
+    assert!(tokio::time::timeout(Duration::from_millis(100), list.as_mut()).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_millis(100), ask.as_mut()).await.is_err());
+    drop(turns);
+    let mut all = list.await.unwrap().into_inner();
+    all.leases.sort_by_key(|lease| lease.id);
+    assert!(all.leases == leases && all.header.is_some());
+    let left = ask.await.unwrap().into_inner();
+    assert!(left.keys == keys && left.granted_ttl == 1000, "{} keys", left.keys.len());
+    lease.lease_revoke(pb::LeaseRevokeRequest { id: 2 }).await.unwrap();
+    let few = lease.lease_leases(pb::LeaseLeasesRequest {}).await.unwrap().into_inner();
+    assert_eq!(few.leases.len() as i64, COUNT - 1);
     server.stop().await;
 }
 

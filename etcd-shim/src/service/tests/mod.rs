@@ -5,10 +5,12 @@ mod lease;
 mod other;
 mod watch;
 
+use super::large_reads::LARGE_READS_AT_ONCE;
 use super::{Identity, Services, Settings};
 use crate::proto::plain::etcdserverpb as pb;
 use kvstore::store::{Config, Placement, Store};
 use pb::kv_client::KvClient;
+use std::sync::Arc;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 
@@ -68,6 +70,19 @@ impl Server {
 
     async fn compact(&self, revision: i64) {
         self.kv().compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
+    }
+
+    /// Keeps the threads beside busy until it is dropped.
+    async fn take_all_turns(&self) -> Vec<std::sync::mpsc::Sender<()>> {
+        let turns = (0..LARGE_READS_AT_ONCE).map(|_| {
+            let shared = Arc::clone(&self.services.shared);
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            tokio::spawn(async move { shared.large_reads.step(move || ended.recv().is_err()).await });
+            end
+        });
+        let turns = turns.collect();
+        tokio::task::yield_now().await;
+        turns
     }
 
     async fn stop(self) {

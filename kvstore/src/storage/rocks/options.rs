@@ -44,10 +44,11 @@ const INFO_LOG_FILES: usize = 2;
 
 /// Written data is handed to the disk in steps of this, not in one burst at the end of a file that the raft
 /// log's next sync would have to wait for.
-const SYNC_STEP_BYTES: u64 = 1 << 20;
+const SYNC_STEP_BYTES: u64 = 256 << 10;
 
-/// Rate limiter: how often it hands out its share; and one in how many turns goes to compactions before flushes.
-const RATE_REFILL_PERIOD_US: i64 = 20_000;
+/// Rate limiter: how often it hands out its share, which the raft log's next sync may find before it on the disk; and one
+/// in how many turns goes to compactions before flushes.
+const RATE_REFILL_PERIOD_US: i64 = 5_000;
 const RATE_FAIRNESS: i32 = 10;
 
 /// Files of the first level at which RocksDB first delays, then stops writes. Far above the four at which it

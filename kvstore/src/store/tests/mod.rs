@@ -5,6 +5,7 @@ mod disk;
 
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
 use crate::command::RangeQuery;
+use crate::runtime::EXPIRE_WORK_MAX;
 use crate::types::{Error, KeyRange, KeyspaceId, LeaseId, Result, Revision};
 use disk::Disk;
 use std::future::Future;
@@ -201,8 +202,8 @@ async fn the_first_failed_write_ends_the_store_and_loses_nothing_acknowledged() 
     }
 }
 
-/// What a turn has not come to when it fails: the clock ends a lease, which cannot be written, before the put that
-/// waits in the same turn is looked at.
+/// What a turn has not come to when it fails: the clock of a lease is due to be written down, which fails before the put
+/// that waits in the same turn is looked at.
 #[tokio::test]
 async fn what_a_failed_turn_had_not_come_to_is_answered() {
     let directory = tempfile::tempdir().unwrap();
@@ -216,12 +217,12 @@ async fn what_a_failed_turn_had_not_come_to_is_answered() {
             let _ = core.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
     };
-    let mut grant = Box::pin(kv.lease_grant(LeaseId::new(1), 1));
+    let mut grant = Box::pin(kv.lease_grant(LeaseId::new(1), 100));
     assert!(grant.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     run(3);
     in_time(grant).await.unwrap();
 
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
     let mut put = Box::pin(kv.put("a", "1"));
     let mut compact = Box::pin(kv.compact(Revision::new(1), true));
     assert!(put.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -448,5 +449,39 @@ async fn a_kill_does_not_turn_the_clock_of_leases_back() {
     let left = left(&default_keyspace(&again), long).unwrap();
     assert!(left >= 29 - promised.elapsed().as_secs() as i64, "{left} s of the 30 s that were promised");
     in_time(again.stop()).await;
+    in_time(store.stop()).await;
+}
+
+/// Thousands that end together hold nobody up for long, and need no tick for every hundred of them.
+#[tokio::test]
+async fn many_leases_that_end_together_do_so_in_small_steps_without_a_pause() {
+    const LEASES: i64 = 3_000;
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config { heartbeat_ms: 500, election_ms: 2_500, ..config(&directory, Placement::Thread) };
+    let store = Store::open(config).unwrap();
+    let kv = default_keyspace(&store);
+    let grants: Vec<_> = (1..=LEASES)
+        .map(|id| {
+            let kv = kv.clone();
+            tokio::spawn(async move { kv.lease_grant(LeaseId::new(id), 4).await })
+        })
+        .collect();
+    for grant in grants {
+        in_time(grant).await.unwrap().unwrap();
+    }
+    let entries = store.metrics().entries_proposed;
+    let until = async |left: usize| {
+        while kv.leases().len() > left {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    in_time(until(LEASES as usize - 1)).await;
+    let begun = std::time::Instant::now();
+    in_time(until(0)).await;
+    let took = begun.elapsed();
+    let entries = store.metrics().entries_proposed - entries;
+    assert!(entries >= LEASES as u64 / EXPIRE_WORK_MAX as u64, "{entries} entries");
+    // At a hundred for each tick, 15 s.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     in_time(store.stop()).await;
 }
