@@ -74,7 +74,7 @@ impl Store {
 
     fn read(&self, query: &RangeQuery) {
         let (result, _) = self.reader.range(query).expect("a readable revision");
-        assert_eq!(result.count as u64, self.keys);
+        assert_eq!(result.count, self.keys);
         black_box(result);
     }
 }
