@@ -1,6 +1,6 @@
 //! Running something under valgrind's callgrind, and reading how many instructions it executed.
 
-use crate::work::Operation;
+use crate::work::{NOTHING, Operation};
 use crate::{ENGINE, Failure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -66,7 +66,7 @@ fn total(results: &str) -> Option<u64> {
 }
 
 fn name(operation: Option<Operation>) -> &'static str {
-    operation.map_or("nothing", Operation::name)
+    operation.map_or(NOTHING, Operation::name)
 }
 
 #[cfg(test)]

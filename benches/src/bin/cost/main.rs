@@ -28,6 +28,7 @@ mod server;
 mod work;
 
 use figures::{Figures, judge};
+use holdfast_benches::machine;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use work::Operation;
@@ -70,7 +71,9 @@ fn parse(mut rest: impl Iterator<Item = String>) -> Result<Arguments, Failure> {
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     let done = match arguments.next_if(|first| first == ENGINE) {
-        Some(_) => engine::run(arguments.next().and_then(|name| Operation::named(&name))).map(|()| true),
+        Some(_) => {
+            Operation::named(&arguments.next().unwrap_or_default()).and_then(engine::run).map(|()| true)
+        }
         None => parse(arguments).and_then(|arguments| check(&arguments)),
     };
     match done {
@@ -87,7 +90,7 @@ fn check(arguments: &Arguments) -> Result<bool, Failure> {
     if cfg!(debug_assertions) {
         return Err("figures are of release builds: cargo build --release".into());
     }
-    println!("{}; {}", holdfast_benches::machine::versions(), callgrind::version()?);
+    println!("{}; {}\n{}", machine::versions(), callgrind::version()?, machine::describe());
     let directory = callgrind::directory()?;
     let mut measured = Figures::default();
     let engine = |operation| callgrind::engine(&directory, operation);
@@ -128,4 +131,31 @@ fn measure(
         costs.push((operation, all.saturating_sub(without) / operation.divisor()));
     }
     Ok(costs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_asked_by_the_names_that_are_counted() {
+        engine::run(Operation::named("page-of-500").expect("its name")).expect("full pages");
+        engine::run(Operation::named(work::NOTHING).expect("no operation")).expect("a warm-up of everything");
+        assert!(Operation::named("pages").is_err());
+    }
+
+    #[test]
+    fn what_varies_with_every_start_cancels_out() {
+        let run = |operation| {
+            Ok(match operation {
+                None => 1_000,
+                Some(Operation::WatchedPut) => 1_000 + 300 * 50 + 300 * work::WATCHERS * 7,
+                Some(Operation::Put) => 1_000 + 300 * 50,
+                Some(_) => 1_000,
+            })
+        };
+        let costs = measure(run).expect("every run passes");
+        let expected = [50, 0, 0, 7];
+        assert!(costs.iter().map(|(_, cost)| *cost).eq(expected), "{costs:?}");
+    }
 }

@@ -17,6 +17,9 @@ const VALUE_BYTES: usize = 1024;
 /// Of each kind, before anything is counted: the first of a kind builds what later ones find.
 const WARM_UP: u64 = 8;
 
+/// What a run without any operation is called.
+pub const NOTHING: &str = "nothing";
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -40,8 +43,12 @@ impl Operation {
         }
     }
 
-    pub fn named(name: &str) -> Option<Operation> {
-        Operation::ALL.into_iter().find(|operation| operation.name() == name)
+    /// `None` is the run that everything is compared with.
+    pub fn named(name: &str) -> Result<Option<Operation>, Failure> {
+        match Operation::ALL.into_iter().find(|operation| operation.name() == name) {
+            None if name != NOTHING => Err(format!("there is no operation {name:?}").into()),
+            found => Ok(found),
+        }
     }
 
     /// How many there are in a run: so many that what varies between two starts is a small part of it.
