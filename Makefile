@@ -31,6 +31,7 @@ run: build ## a durable node with its data in ./default.etcd, until ctrl-C
 test: setup ## all tests but the long ones of .ci/run; needs Go for the real etcd that golden scripts compare with
 	@scripts/peers etcd >/dev/null
 	cargo test --workspace --locked $(ARGS)
+	$(if $(ARGS),,cargo test --workspace --bench '*' --locked)
 
 .PHONY: kubernetes
 kubernetes: build ## a real kube-apiserver on a fresh node, until ctrl-C (SERVER=path: on another etcd; TRANSPORT=mtls|unix|plain)
@@ -56,8 +57,13 @@ fuzz-night: setup ## the same for an hour each: six hours on two cores
 	scripts/fuzz $(or $(FUZZ_SECONDS),3600) $(ARGS)
 
 .PHONY: bench
-bench: setup ## the benches; ARGS goes to cargo bench
-	cargo bench --workspace --locked $(ARGS)
+bench: setup ## the benches, 30 min (BENCH=log: one; SAVE=name keeps the figures, BASELINE=name compares; ARGS="FILTER")
+	cargo bench --package holdfast-benches --bench '$(or $(BENCH),*)' --locked -- \
+		$(if $(SAVE),--save-baseline $(SAVE)) $(if $(BASELINE),--baseline-lenient $(BASELINE)) $(ARGS)
+
+.PHONY: cost
+cost: setup ## instructions of a put, a get, a page, a watch event; fails at 1.5 times the record (ARGS=--record: anew)
+	scripts/cost $(ARGS)
 
 .PHONY: ci
 ci: ## everything that continuous integration runs

@@ -1,56 +1,26 @@
-//! What it costs to apply the two writes that Kubernetes makes: a guarded create and a guarded update of
-//! 1 KiB, alone and 64 in one entry. On RocksDB, nothing synced (the raft log does that), one keyspace.
+//! What it costs to apply the two writes that Kubernetes makes, a guarded create and a guarded update: by writes in an entry
+//! and by size of the value. On RocksDB, one keyspace.
 //!
-//! Entries are made outside the measured time; decoding their bytes is measured on its own.
+//! Entries are made outside the measured time; what their bytes cost is `codec`'s.
 
 use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group};
+use holdfast_benches::bench::{Disk, directory, print_header, sized};
+use holdfast_benches::commands::{guarded_put, key};
 use kvstore::apply::{ApplyOptions, Committed, StateMachine};
-use kvstore::command::{
-    Batch, Command, Compare, CompareResult, CompareTarget, Operation, Put, PutLease, PutValue, RangeQuery,
-    Transaction, decode_batch, encode_batch,
-};
+use kvstore::command::{Batch, Command};
 use kvstore::storage::{RocksEngine, RocksOptions};
-use kvstore::{ClockMillis, KeyRange, KeyspaceId, LeaseId, LogIndex, RequestId, Revision, Term};
-use std::hint::black_box;
+use kvstore::{ClockMillis, KeyspaceId, LogIndex, RequestId, Revision, Term};
 use std::sync::Arc;
 use std::time::Duration;
 
-const VALUE_BYTES: usize = 1024;
-const BATCHES: [usize; 2] = [1, 64];
+/// Writes in an entry, and bytes of a value.
+const SWEEP: [(usize, usize); 5] = [(1, 1 << 10), (16, 1 << 10), (64, 1 << 10), (16, 128), (16, 16 << 10)];
 
 /// Keys that the updates go round: more than fit the value cache of this bench, so that updates meet keys
 /// whose value is not in memory.
 fn keys() -> usize {
-    if is_test() { 200 } else { 20_000 }
-}
-
-fn is_test() -> bool {
-    std::env::args().any(|argument| argument == "--test")
-}
-
-fn key(number: usize) -> Bytes {
-    format!("/registry/pods/namespace-{:02}/pod-{number:08}", number % 100).into()
-}
-
-/// If the key's newest version is of `revision` (0: there is none) then put it, else read it.
-fn guarded_put(number: usize, revision: Revision, value: &Bytes) -> (KeyspaceId, Command) {
-    let key = key(number);
-    let transaction = Transaction {
-        compares: vec![Compare {
-            range: KeyRange::single(key.clone()),
-            target: CompareTarget::ModRevision(revision),
-            result: CompareResult::Equal,
-        }],
-        success: vec![Operation::Put(Put {
-            key: key.clone(),
-            value: PutValue::Set(value.clone()),
-            lease: PutLease::Set(LeaseId::NONE),
-            want_previous: false,
-        })],
-        failure: vec![Operation::Range(RangeQuery::new(KeyRange::single(key)))],
-    };
-    (KeyspaceId::DEFAULT, Command::Transaction(transaction))
+    sized(20_000, 200)
 }
 
 /// A state machine on a fresh directory, and what makes the next entries for it.
@@ -66,20 +36,25 @@ struct Node {
 }
 
 impl Node {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+    fn new(value_bytes: usize) -> Self {
+        let dir = directory();
         let engine =
             RocksEngine::open(dir.path().join("state"), &RocksOptions::default()).expect("an engine");
         let options = ApplyOptions { value_cache_bytes: 8 << 20 };
         Self {
             machine: StateMachine::load(Arc::new(engine), options).expect("a fresh state"),
-            value: vec![b'v'; VALUE_BYTES].into(),
+            value: vec![b'v'; value_bytes].into(),
             index: 0,
             created: 0,
             revisions: vec![Revision::NONE; keys()],
             revision: Revision::FIRST,
             _dir: dir,
         }
+    }
+
+    fn write(&self, number: usize, revision: Revision) -> (KeyspaceId, Command) {
+        let transaction = guarded_put(key(number as u64), revision, self.value.clone());
+        (KeyspaceId::DEFAULT, Command::Transaction(transaction))
     }
 
     fn entry(&mut self, commands: Vec<(KeyspaceId, Command)>) -> Committed {
@@ -96,9 +71,8 @@ impl Node {
     fn creates(&mut self, count: usize) -> Committed {
         let first = self.created;
         self.created += count;
-        let value = self.value.clone();
-        let commands = (first..first + count).map(|number| guarded_put(number, Revision::NONE, &value));
-        self.entry(commands.collect())
+        let commands = (first..first + count).map(|number| self.write(number, Revision::NONE)).collect();
+        self.entry(commands)
     }
 
     fn updates(&mut self, count: usize) -> Committed {
@@ -107,7 +81,7 @@ impl Node {
             // A stride that is prime to the number of keys: neighbours in time are not neighbours in the tree.
             let number = self.created.wrapping_mul(7_919) % self.revisions.len();
             self.created += 1;
-            commands.push(guarded_put(number, self.revisions[number], &self.value));
+            commands.push(self.write(number, self.revisions[number]));
             self.revision = self.revision.next();
             self.revisions[number] = self.revision;
         }
@@ -118,10 +92,11 @@ impl Node {
 fn apply(criterion: &mut Criterion, name: &str, make: fn(&mut Node, usize) -> Committed) {
     let mut group = criterion.benchmark_group(format!("apply/{name}"));
     group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-    for count in BATCHES {
-        let mut node = Node::new();
-        group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(format!("1 KiB x {count}"), |bencher| {
+    for (count, value_bytes) in SWEEP {
+        let mut node = Node::new(value_bytes);
+        let elements = count as u64;
+        group.throughput(Throughput::ElementsAndBytes { elements, bytes: elements * value_bytes as u64 });
+        group.bench_function(BenchmarkId::new(format!("{value_bytes} B"), count), |bencher| {
             // One entry at a time: the next one depends on what this one did.
             let node = std::cell::RefCell::new(&mut node);
             bencher.iter_batched(
@@ -149,28 +124,10 @@ fn update(criterion: &mut Criterion) {
     apply(criterion, "guarded update", Node::updates);
 }
 
-fn codec(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("apply/codec");
-    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
-    let value = Bytes::from(vec![b'v'; VALUE_BYTES]);
-    for count in BATCHES {
-        let batch = Batch {
-            proposer: 1,
-            clock: ClockMillis::new(1),
-            first_request: RequestId::new(1),
-            commands: (0..count).map(|number| guarded_put(number, Revision::NONE, &value)).collect(),
-        };
-        let encoded = encode_batch(&batch);
-        group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(format!("encode 1 KiB x {count}"), |bencher| {
-            bencher.iter(|| encode_batch(black_box(&batch)));
-        });
-        group.bench_function(format!("decode 1 KiB x {count}"), |bencher| {
-            bencher.iter(|| decode_batch(black_box(encoded.clone())));
-        });
-    }
-    group.finish();
-}
+criterion_group!(benches, create, update);
 
-criterion_group!(benches, create, update, codec);
-criterion_main!(benches);
+fn main() {
+    print_header("apply", Disk::NotSynced, "1, its state machine alone");
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

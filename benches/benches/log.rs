@@ -1,18 +1,21 @@
-//! What it costs to make entries durable: append and `fdatasync`, one call for each sample. And to open the log.
-//!
-//! The files lie in cargo's target directory; set `HOLDFAST_BENCH_DIR` to measure another disk.
+//! What it costs to make entries durable: append and `fdatasync`, one call for each sample, by number and size of the
+//! entries. And to open the log, by its size.
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use holdfast_benches::bench::{Disk, directory, print_header, sized};
 use kvstore::log::{EntryKind, HardState, Log, LogConfig, LogEntry, OsFiles};
 use kvstore::{LogIndex, NodeId, Term};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-const ENTRY_BYTES: usize = 1024;
-/// What one turn of the store appends: a lone client, a busy one, 64 clients at once.
-const ENTRIES: [u64; 3] = [1, 16, 64];
+/// Entries that one append makes durable, and bytes of each: an object of Kubernetes alone, some of them, a small one, a
+/// large one, nearly the largest; and what the store makes of 64 clients, one entry for them all.
+const SWEEP: [(u64, usize); 6] =
+    [(1, 1 << 10), (16, 1 << 10), (1, 128), (1, 16 << 10), (1, 1 << 20), (1, 64 << 10)];
+/// Of logs that are opened.
+const OPENED_MIB: [u64; 3] = [1, 16, 64];
 
 fn entries(first: LogIndex, count: u64, data: &Bytes) -> Vec<LogEntry> {
     (first.get()..first.get() + count)
@@ -32,10 +35,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(dir: PathBuf, segment_bytes: u64) -> Self {
+    fn new(dir: PathBuf, entry_bytes: usize) -> Self {
+        let segment_bytes = sized(LogConfig::DEFAULT_SEGMENT_BYTES, 2 << 20);
         let config = LogConfig { segment_bytes, ..LogConfig::new(dir) };
         let (log, _) = Log::open(Arc::new(OsFiles), config, LogIndex::new(1)).expect("the log opens");
-        Self { log, data: Bytes::from(vec![0x5a; ENTRY_BYTES]) }
+        Self { log, data: Bytes::from(vec![0x5a; entry_bytes]) }
     }
 
     fn keep_house(&mut self) {
@@ -55,47 +59,14 @@ impl Writer {
     }
 }
 
-/// Checks all of a log of `size_mib` and gives its last tenth.
-fn bench_open(criterion: &mut Criterion, dir: &Path, size_mib: u64) {
-    let mut writer = Writer::new(dir.to_owned(), LogConfig::DEFAULT_SEGMENT_BYTES);
-    for _ in 0..size_mib * 16 {
-        writer.append(64);
-    }
-    let wanted_from = LogIndex::new(writer.log.last_index().get() * 9 / 10);
-    drop(writer);
-    let mut group = criterion.benchmark_group("log/open");
-    group.sample_size(10).throughput(Throughput::Bytes(size_mib << 20));
-    group.bench_function(BenchmarkId::new("MiB", size_mib), |bencher| {
-        bencher
-            .iter(|| Log::open(Arc::new(OsFiles), LogConfig::new(dir), wanted_from).expect("the log opens"));
-    });
-    group.finish();
-}
-
-fn main() {
-    let base = std::env::var_os("HOLDFAST_BENCH_DIR")
-        .map_or(PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let dir = tempfile::tempdir_in(&base).expect("the bench directory can be written to");
-    // As criterion decides it: `cargo bench` passes --bench, `cargo test` does not.
-    let has = |option: &str| std::env::args().any(|argument| argument == option);
-    let test_mode = has("--test") || !has("--bench");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!(
-        "log: fsync mode = fdatasync after every append (prewritten, recycled segments), 1 node (the log alone), \
-         {cores} cores, {} {}, kvstore {}, files in {}",
-        std::env::consts::OS,
-        std::env::consts::ARCH,
-        env!("CARGO_PKG_VERSION"),
-        base.display()
-    );
-    let mut criterion = Criterion::default().configure_from_args();
+fn append(criterion: &mut Criterion) {
+    let dir = directory();
     let mut group = criterion.benchmark_group("log/append+sync");
     group.sample_size(20).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1));
-    for count in ENTRIES {
-        let segment_bytes = if test_mode { 256 << 10 } else { LogConfig::DEFAULT_SEGMENT_BYTES };
-        let mut writer = Writer::new(dir.path().join(format!("{count}")), segment_bytes);
-        group.throughput(Throughput::ElementsAndBytes { elements: count, bytes: count * ENTRY_BYTES as u64 });
-        group.bench_function(BenchmarkId::new("1 KiB entries", count), |bencher| {
+    for (count, entry_bytes) in SWEEP {
+        let mut writer = Writer::new(dir.path().join(format!("{count}-{entry_bytes}")), entry_bytes);
+        group.throughput(Throughput::ElementsAndBytes { elements: count, bytes: count * entry_bytes as u64 });
+        group.bench_function(BenchmarkId::new(format!("{entry_bytes} B"), count), |bencher| {
             bencher.iter_custom(|rounds| {
                 (0..rounds)
                     .map(|_| {
@@ -107,6 +78,35 @@ fn main() {
         });
     }
     group.finish();
-    bench_open(&mut criterion, &dir.path().join("open"), if test_mode { 1 } else { 64 });
-    criterion.final_summary();
+}
+
+/// Checks all of a log and gives its last tenth.
+fn open(criterion: &mut Criterion) {
+    let dir = directory();
+    let mut group = criterion.benchmark_group("log/open");
+    group.sample_size(10);
+    for label in OPENED_MIB {
+        let mib = sized(label, 1);
+        let at = dir.path().join(format!("{label}"));
+        let mut writer = Writer::new(at.clone(), 1024);
+        for _ in 0..mib * 16 {
+            writer.append(64);
+        }
+        let wanted_from = LogIndex::new(writer.log.last_index().get() * 9 / 10);
+        drop(writer);
+        group.throughput(Throughput::Bytes(mib << 20));
+        group.bench_function(BenchmarkId::new("MiB", label), |bencher| {
+            let open = || Log::open(Arc::new(OsFiles), LogConfig::new(&at), wanted_from);
+            bencher.iter(|| open().expect("the log opens"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, append, open);
+
+fn main() {
+    print_header("log", Disk::Synced, "1, its log alone");
+    benches();
+    Criterion::default().configure_from_args().final_summary();
 }

@@ -3,7 +3,8 @@
 //! The publisher's time is the one that holds up writes, so it is measured alone: sessions are read outside of
 //! the clock. The engine is in memory; nothing here touches a disk.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
+use holdfast_benches::bench::{Disk, print_header, sized};
 use kvstore::mvcc::{Event, ValueCache, Versions};
 use kvstore::storage::{Batch, Engine, SimEngine};
 use kvstore::watch::{Delivery, Hub, Session, WatchLimits, WatchOptions};
@@ -18,7 +19,7 @@ const VALUE_BYTES: usize = 512;
 
 /// In a test run of the benches a few watchers are enough.
 fn scaled(count: usize) -> usize {
-    if std::env::args().any(|argument| argument == "--test") { count.div_ceil(100) } else { count }
+    sized(count, count.div_ceil(100))
 }
 
 /// A keyspace that one writer fills, with a hub in front.
@@ -121,6 +122,7 @@ fn other_intervals(criterion: &mut Criterion) {
             session.create(watch(KeyRange::prefix(prefix))).expect("the limit is higher");
         }
         drain(&session);
+        group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::from_parameter(label), |bencher| {
             bencher.iter_custom(|rounds| {
                 let mut spent = Duration::ZERO;
@@ -215,4 +217,9 @@ fn catch_up(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, same_interval, other_intervals, group_commit, many_in_one_session, catch_up);
-criterion_main!(benches);
+
+fn main() {
+    print_header("watch", Disk::Untouched, "1, the watch hub over one keyspace in memory");
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -38,6 +38,7 @@ pub enum Transport {
 /// What to start.
 pub struct Setup {
     program: PathBuf,
+    launcher: Vec<String>,
     transport: Transport,
     flags: Vec<String>,
     parent: PathBuf,
@@ -56,7 +57,19 @@ impl Setup {
 
     /// Another program with etcd's flags.
     pub fn program(program: PathBuf) -> Setup {
-        Setup { program, transport: Transport::Plain, flags: Vec::new(), parent: std::env::temp_dir() }
+        Setup {
+            program,
+            launcher: Vec::new(),
+            transport: Transport::Plain,
+            flags: Vec::new(),
+            parent: std::env::temp_dir(),
+        }
+    }
+
+    /// A program that runs it in its own process, with its arguments: `valgrind` and the like.
+    pub fn under(mut self, launcher: Vec<String>) -> Setup {
+        self.launcher = launcher;
+        self
     }
 
     /// Another transport than plain TCP.
@@ -88,7 +101,9 @@ impl Setup {
             }
         };
         let peer = format!("http://{}", free_address());
-        let mut arguments = vec![
+        let mut command = self.launcher;
+        command.push(self.program.display().to_string());
+        command.extend([
             "--name=node".to_string(),
             format!("--data-dir={}", directory.path().join("data").display()),
             format!("--listen-client-urls={url}"),
@@ -96,10 +111,10 @@ impl Setup {
             format!("--listen-peer-urls={peer}"),
             format!("--initial-advertise-peer-urls={peer}"),
             format!("--initial-cluster=node={peer}"),
-        ];
-        arguments.extend(certificates.iter().flat_map(Certificates::server_flags));
-        arguments.extend(self.flags);
-        let mut node = Node { program: self.program, arguments, url, certificates, child: None, directory };
+        ]);
+        command.extend(certificates.iter().flat_map(Certificates::server_flags));
+        command.extend(self.flags);
+        let mut node = Node { program: self.program, command, url, certificates, child: None, directory };
         node.start();
         node
     }
@@ -108,7 +123,8 @@ impl Setup {
 /// A program with a directory of its own, running or not.
 pub struct Node {
     program: PathBuf,
-    arguments: Vec<String>,
+    /// What is run: a launcher with its arguments, or the program itself; then the program's.
+    command: Vec<String>,
     url: String,
     certificates: Option<Certificates>,
     child: Option<Child>,
@@ -182,13 +198,13 @@ impl Node {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the node's log");
-        let child = Command::new(&self.program)
-            .args(&self.arguments)
+        let child = Command::new(&self.command[0])
+            .args(&self.command[1..])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the node's log, twice"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+            .unwrap_or_else(|error| panic!("{}: {error}", self.command[0]));
         self.child = Some(child);
     }
 

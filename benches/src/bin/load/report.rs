@@ -5,26 +5,15 @@ use crate::arguments::Arguments;
 use crate::figures::{Figures, Row};
 use crate::target::Target;
 use etcd_shim::proto::plain::etcdserverpb as pb;
+use holdfast_benches::machine;
 use pb::maintenance_client::MaintenanceClient;
 use std::fmt::Write;
 
 /// The machine, the servers, and how it was measured: what a reader needs to judge the figures.
 pub async fn about(arguments: &Arguments, targets: &mut [Target]) -> Result<String, Failure> {
     let mut about = String::new();
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| -> String {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_string())
-    };
-    let cpu = field(&read("/proc/cpuinfo"), "model name");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let memory = field(&read("/proc/meminfo"), "MemTotal");
-    writeln!(
-        about,
-        "machine: {cores} cores ({cpu}), {memory}, Linux {}",
-        read("/proc/sys/kernel/osrelease").trim()
-    )?;
-    writeln!(about, "load before: {}", read("/proc/loadavg").trim())?;
+    writeln!(about, "machine: {}", machine::describe())?;
+    writeln!(about, "load before: {}", machine::load())?;
     for target in targets {
         let mut client = MaintenanceClient::new(target.channel().await?);
         // A server without this call is measured all the same.
