@@ -326,10 +326,7 @@ mod tests {
         );
         assert_eq!(
             scenarios("slow"),
-            [
-                "updates beside 100 watchers, 0 of them stopped, 200/s",
-                "updates beside 100 watchers, 10 of them stopped, 200/s",
-            ]
+            ["updates, 0 of 100 watchers stopped, 200/s", "updates, 10 of 100 watchers stopped, 200/s",]
         );
         assert_eq!(scenarios("pauses@5").len(), 4);
     }

@@ -20,10 +20,11 @@ body{font:15px/1.5 system-ui,'DejaVu Sans',sans-serif;max-width:60rem;margin:2re
 background:var(--back)}h1{font-size:1.6rem;margin-bottom:.2rem}h2{margin:2.6rem 0 .3rem;font-size:1.25rem}\
 h3{margin:2.2rem 0 .3rem;font-size:1.05rem;border-top:1px solid var(--line);padding-top:1rem}\
 p,ul{margin:.4rem 0;max-width:52rem}li{margin:.15rem 0}.soft{color:var(--soft);font-size:.9rem}\
-code{background:var(--box);overflow-wrap:anywhere}.scroll{overflow-x:auto}\
+code{background:var(--box);overflow-wrap:anywhere}\
 table{border-collapse:collapse;font-size:.82rem;font-variant-numeric:tabular-nums;margin:.5rem 0}\
 td,th{padding:.12rem .55rem;text-align:right;border-bottom:1px solid var(--line);font-weight:normal;white-space:nowrap}\
-th{color:var(--soft)}td:first-child,th:first-child{text-align:left}td small{color:var(--soft);display:block}\
+th{color:var(--soft)}td:first-child,th:first-child{text-align:left}td small{color:var(--soft);display:inline-block;min-width:8.5rem;\
+line-height:1.2;vertical-align:top;margin-left:.3rem}\
 svg{display:block;margin:.5rem 0;width:100%;height:auto;font-size:13px}svg text{fill:var(--text)}svg .tick{fill:var(--soft);\
 font-size:11px}svg .small{font-size:11.5px}.grid{stroke:var(--line)}.one{stroke:var(--text);stroke-width:1.5}\
 .bar{opacity:.38}.range{stroke-width:2}.dot{stroke:var(--back);stroke-width:.8}.area{opacity:.16}\
@@ -47,7 +48,7 @@ pub fn page(about: &[String], rows: &[Row]) -> String {
          content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>Holdfast beside its \
          peers</title><style>{style}</style></head><body><h1>Holdfast beside its peers</h1>"
     );
-    for line in about.iter().take(3) {
+    for line in about.iter().take_while(|line| !line.starts_with("target ")) {
         let _ = write!(page, "<p class=\"soft\" style=\"margin:0\">{}</p>", escaped(line));
     }
     page.push_str(&glance(rows, &palette));
@@ -78,7 +79,7 @@ fn glance(rows: &[Row], palette: &Palette) -> String {
     let (rates, times): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.headline.more_is_better());
     let mut text = format!(
         "<h2>At a glance: ratios to {}</h2><p class=\"soft\">The dot is the median over the rounds, the line reaches from the \
-         worst round to the best. Each ratio is taken within one round, minutes apart from nothing.</p>",
+         worst round to the best. Each ratio is taken within one round.</p>",
         escaped(&base.name)
     );
     for (rows, title) in [
@@ -93,47 +94,38 @@ fn glance(rows: &[Row], palette: &Palette) -> String {
     text
 }
 
-/// Every figure, with its range below and its ratio beside it.
+/// Every figure: its median and range over the rounds, and its ratio to the base.
 fn figures(row: &Row) -> String {
-    let targets = 0..row.targets.len();
-    let known = |of: fn(&_) -> f64| targets.clone().any(|at| row.spread(at, of).is_known());
-    let columns: Vec<_> = NAMED.iter().filter(|named| known(named.of)).collect();
-    if columns.is_empty() {
-        return String::new();
-    }
-    let mut table = String::from("<div class=\"scroll\"><table><tr><th></th>");
-    columns.iter().for_each(|named| table.push_str(&format!("<th>{}</th>", named.title)));
+    let known = |of: fn(&_) -> f64| (0..row.targets.len()).any(|at| row.spread(at, of).is_known());
+    let named: Vec<_> = NAMED.iter().filter(|named| known(named.of)).collect();
+    let mut table = String::from("<table><tr><th></th>");
+    row.targets.iter().for_each(|series| table.push_str(&format!("<th>{}</th>", escaped(&series.name))));
     table.push_str("</tr>");
-    for at in targets {
-        let series = &row.targets[at];
-        let _ = write!(table, "<tr><td>{}</td>", escaped(&series.name));
-        if let Some(failure) = &series.failure {
-            let _ = write!(
-                table,
-                "<td colspan=\"{}\" style=\"text-align:left\">{}</td></tr>",
-                columns.len(),
-                escaped(&brief(failure))
-            );
-            continue;
-        }
-        for named in &columns {
+    for named in named {
+        let _ = write!(table, "<tr><td>{}</td>", named.title);
+        for at in 0..row.targets.len() {
             let (spread, ratio) = (row.spread(at, named.of), row.ratio(at, named.of));
             if !spread.is_known() {
                 table.push_str("<td>–</td>");
                 continue;
             }
-            let _ = write!(
-                table,
-                "<td>{}<small>{} – {}</small><small>{}×</small></td>",
-                short(spread.median),
-                short(spread.low),
-                short(spread.high),
-                ratio_text(ratio).replace(" [", "× [").trim_end_matches('×'),
-            );
+            let range = format!("{} – {}", short(spread.low), short(spread.high));
+            let ratio = if row.base() == Some(at) { "base".into() } else { ratio_text(ratio) };
+            let _ = write!(table, "<td>{} <small>{range}<br>{ratio}</small></td>", short(spread.median));
         }
         table.push_str("</tr>");
     }
-    table.push_str("</table></div>");
+    table.push_str("</table>");
+    for series in &row.targets {
+        if let Some(failure) = &series.failure {
+            let _ = write!(
+                table,
+                "<p class=\"soft\">{}: {}</p>",
+                escaped(&series.name),
+                escaped(&brief(failure))
+            );
+        }
+    }
     table
 }
 

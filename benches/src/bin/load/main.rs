@@ -127,7 +127,7 @@ async fn measure(
     progress: &ProgressBar,
 ) -> (Row, usize) {
     let kind = scenario.kind;
-    let mut row = Row { scenario: scenario.name(), headline: kind.headline(), targets: Vec::new() };
+    let mut row = Row { scenario: scenario.name(), headline: scenario.headline(), targets: Vec::new() };
     let mut measured = Vec::new();
     for target in targets.iter_mut() {
         let can = !target.is_ceiling

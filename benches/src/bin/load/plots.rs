@@ -69,6 +69,12 @@ impl Axis {
     }
 }
 
+/// A tick as people write it: 200, 0.05.
+fn plain(tick: f64) -> String {
+    let text = format!("{tick:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').into()
+}
+
 /// The next of 1, 2 and 5 times a power of ten.
 fn round_up(value: f64) -> f64 {
     let power = 10f64.powf(value.max(f64::MIN_POSITIVE).log10().floor());
@@ -130,7 +136,7 @@ pub fn bars(row: &Row, palette: &Palette, figure: &Named) -> String {
         for (number, round) in series.rounds.iter().enumerate() {
             let (x, y) =
                 (axis.at((figure.of)(round)), top + 6.0 + number as f64 / rounds as f64 * (LINE - 12.0));
-            let _ = write!(svg, "<circle class=\"c{class} dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.2\"/>");
+            let _ = write!(svg, "<circle class=\"c{class} dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.8\"/>");
         }
         let _ = write!(
             svg,
@@ -139,7 +145,7 @@ pub fn bars(row: &Row, palette: &Palette, figure: &Named) -> String {
             middle + 5.0,
             short(spread.median),
             middle + 5.0,
-            ratio_text(row.ratio(at, figure.of))
+            if row.base() == Some(at) { String::new() } else { ratio_text(row.ratio(at, figure.of)) }
         );
     }
     svg.push_str("</svg>");
@@ -166,7 +172,7 @@ pub fn curve(row: &Row, palette: &Palette) -> String {
     let y = Axis { low, high, from: CURVE_HEIGHT - 34.0, to: 26.0, logarithmic: true };
     let nines = |share: f64| 1.0 / (1.0 - share);
     let last = SHARES[SHARES.len() - 1];
-    let x = Axis { low: 1.0, high: nines(last), from: CURVE_LEFT, to: WIDTH - 16.0, logarithmic: true };
+    let x = Axis { low: 1.0, high: nines(last), from: CURVE_LEFT, to: WIDTH - 28.0, logarithmic: true };
     let mut svg = open(CURVE_HEIGHT, &format!("{}: latency over percentiles", row.scenario));
     curve_grid(&mut svg, &x, &y);
     for (at, line) in spreads.iter().enumerate() {
@@ -208,7 +214,7 @@ fn curve_grid(svg: &mut String, x: &Axis, y: &Axis) {
             x.to,
             CURVE_LEFT - 6.0,
             at + 4.0,
-            short(tick).trim_end_matches('0').trim_end_matches('.')
+            plain(tick)
         );
     }
     for (share, name) in [(0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99")] {
@@ -226,7 +232,7 @@ fn curve_grid(svg: &mut String, x: &Axis, y: &Axis) {
 
 /// The ratios of all rows to their base, on one logarithmic axis: a dot for the median, a line for the range.
 pub fn ratios(rows: &[&Row], palette: &Palette, title: &str) -> String {
-    let left = 330.0;
+    let left = 350.0;
     let of = |row: &Row, at: usize| row.ratio(at, row.headline.of().of);
     let drawn: Vec<(&Row, usize, Spread)> = rows
         .iter()
@@ -247,7 +253,8 @@ pub fn ratios(rows: &[&Row], palette: &Palette, title: &str) -> String {
         let _ = write!(
             svg,
             "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"18\" y2=\"{height}\"/><text class=\"tick\" x=\"{x:.1}\" \
-             y=\"12\" text-anchor=\"middle\">{tick}</text>"
+             y=\"12\" text-anchor=\"middle\">{}</text>",
+            plain(tick)
         );
     }
     let mut before = None;
@@ -292,6 +299,7 @@ mod tests {
         assert_eq!(axis.ticks(), [0.0, 5_000.0, 10_000.0, 15_000.0, 20_000.0]);
         let axis = Axis { low: 0.3, high: 12.0, from: 0.0, to: 100.0, logarithmic: true };
         assert_eq!(axis.ticks(), [0.5, 1.0, 2.0, 5.0, 10.0]);
+        assert_eq!([0.005, 0.2, 5.0, 200.0].map(plain), ["0.005", "0.2", "5", "200"]);
         assert!((axis.at(0.3), axis.at(12.0)) == (0.0, 100.0));
         assert!((axis.at((0.3f64 * 12.0).sqrt()) - 50.0).abs() < 1e-9, "the geometric mean is in the middle");
     }

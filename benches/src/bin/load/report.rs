@@ -19,8 +19,8 @@ const FAILURE_CHARS: usize = 200;
 ///
 /// Every server that is ours is started for it, looked at, and ended again.
 pub async fn about(arguments: &Arguments, targets: &mut [Target]) -> Result<Vec<String>, Failure> {
-    let mut about = machine(arguments);
-    about.extend(arguments.notes.iter().cloned());
+    let mut about = arguments.notes.clone();
+    about.extend(machine(arguments));
     for target in targets.iter_mut() {
         target.refresh(Transport::Plain).await.map_err(|error| format!("{}: {error}", target.name))?;
         let mut client = MaintenanceClient::new(target.channel().await?);
@@ -143,35 +143,41 @@ pub fn ratio_text(ratio: Spread) -> String {
 
 /// Medians over the rounds, and ratios to the first target with their range, as Markdown.
 pub fn table(rows: &[Row]) -> String {
-    let (mut loads, mut times) = (String::new(), String::new());
+    let (rates, times): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.headline.more_is_better());
+    let all: Vec<&Row> = rows.iter().collect();
+    let tables = [
+        one_table(&rates, &["per_s", "p50_ms", "p99_ms", "cpu_us"]),
+        one_table(&times, &["p50_ms", "p99_ms", "max_ms", "cpu_us"]),
+        one_table(&all, &["memory_mib", "disk_mib", "written_bytes", "flushes"]),
+    ];
+    tables.into_iter().filter(|table| !table.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn one_table(rows: &[&Row], columns: &[&str]) -> String {
+    let mut text = String::new();
+    let named = |key: &str| NAMED.iter().find(|named| named.key == key).expect("a known key");
+    if !rows.is_empty() {
+        text.push_str("| scenario | target |");
+        columns.iter().for_each(|key| text.push_str(&format!(" {} | ratio |", named(key).title)));
+        text.push_str(&format!("\n|---|---|{}\n", "---|---|".repeat(columns.len())));
+    }
     for row in rows {
-        let (text, columns): (_, &[&str]) = if row.headline.more_is_better() {
-            (&mut loads, &["per_s", "p50_ms", "p99_ms", "cpu_us"])
-        } else {
-            (&mut times, &["p50_ms", "p99_ms", "max_ms", "memory_mib"])
-        };
-        let named = |key: &str| NAMED.iter().find(|named| named.key == key).expect("a known key");
-        if text.is_empty() {
-            text.push_str("| scenario | target |");
-            columns.iter().for_each(|key| text.push_str(&format!(" {} | ratio |", named(key).title)));
-            text.push_str(&format!("\n|---|---|{}\n", "---|---|".repeat(columns.len())));
-        }
         for (at, series) in row.targets.iter().enumerate() {
             let _ = write!(text, "| {} | {} |", row.scenario, series.name);
             if let Some(failure) = &series.failure {
-                let cells = "– |".repeat(columns.len() * 2 - 1);
-                let _ = writeln!(text, " {} |{cells}", brief(failure).replace('|', "/").replace('\n', " "));
+                let failure = brief(failure).replace('|', "/").replace('\n', " ");
+                let _ = writeln!(text, " {failure} |{}", "– |".repeat(columns.len() * 2 - 1));
                 continue;
             }
             for key in columns {
                 let of = named(key).of;
-                let (value, ratio) = (row.spread(at, of).median, row.ratio(at, of));
-                let _ = write!(text, " {} | {} |", short(value), ratio_text(ratio));
+                let ratio = if row.base() == Some(at) { "1".into() } else { ratio_text(row.ratio(at, of)) };
+                let _ = write!(text, " {} | {ratio} |", short(row.spread(at, of).median));
             }
             text.push('\n');
         }
     }
-    [loads, times].into_iter().filter(|table| !table.is_empty()).collect::<Vec<_>>().join("\n")
+    text
 }
 
 /// Everything: figures of all rounds, and what they sum up to.
@@ -225,8 +231,9 @@ mod tests {
         let text = table(&[row(Headline::Rate), row(Headline::Longest), row(Headline::Rate)]);
         let columns: Vec<usize> =
             text.lines().filter(|line| !line.is_empty()).map(|line| line.matches('|').count()).collect();
-        assert_eq!(columns, [11; 10]);
-        assert!(text.contains("| some | a | 200 | 1.00 [1.00..1.00] |"), "{text}");
+        // Two rates, one time, all three with what they take: each with two lines of heading and two targets.
+        assert_eq!(columns, [11; 3 * 2 + 6 * 2]);
+        assert!(text.contains("| some | a | 200 | 1 |"), "{text}");
     }
 
     #[test]

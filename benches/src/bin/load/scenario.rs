@@ -115,15 +115,6 @@ impl Kind {
             Self::Put | Self::Create | Self::Update | Self::Get | Self::GetSerializable | Self::List
         )
     }
-
-    pub fn headline(self) -> Headline {
-        match self {
-            Self::Start => Headline::Median,
-            Self::Slow => Headline::Tail,
-            Self::Pause(_) => Headline::Longest,
-            _ => Headline::Rate,
-        }
-    }
 }
 
 /// A kind of load and its size.
@@ -157,14 +148,14 @@ impl Scenario {
             Kind::Stream => format!("stream of {keys} keys"),
             Kind::Kube => format!("kube mix, {clients} {plural}"),
             Kind::Fanout => format!("events to {watchers} watchers"),
-            Kind::Slow => format!("updates beside {watchers} watchers, {stopped} of them stopped"),
+            Kind::Slow => format!("updates, {stopped} of {watchers} watchers stopped"),
             Kind::Lease => format!("keep-alive, {clients} {plural}"),
             Kind::Fill => format!("fill with {keys} keys"),
             Kind::Start => format!("start with {keys} keys"),
             Kind::Pause(Disturbance::Nothing) => format!("updates, {keys} keys, undisturbed"),
-            Kind::Pause(Disturbance::Compaction) => format!("updates, {keys} keys, during compaction"),
-            Kind::Pause(Disturbance::Defragment) => format!("updates, {keys} keys, during defragment"),
-            Kind::Pause(Disturbance::Flush) => format!("updates, {keys} keys, during 32 MiB of large writes"),
+            Kind::Pause(Disturbance::Compaction) => format!("updates, {keys} keys, compaction"),
+            Kind::Pause(Disturbance::Defragment) => format!("updates, {keys} keys, defragment"),
+            Kind::Pause(Disturbance::Flush) => format!("updates, {keys} keys, 32 MiB written"),
         };
         if let Some(rate) = self.rate {
             name.push_str(&format!(", {rate}/s"));
@@ -176,6 +167,17 @@ impl Scenario {
             Transport::MutualTls => ", mTLS",
         });
         name
+    }
+
+    /// What it is about: at a fixed rate it is the latency that tells servers apart.
+    pub fn headline(&self) -> Headline {
+        match self.kind {
+            Kind::Start => Headline::Median,
+            Kind::Slow => Headline::Tail,
+            Kind::Pause(_) => Headline::Longest,
+            _ if self.rate.is_some() => Headline::Median,
+            _ => Headline::Rate,
+        }
     }
 
     /// Connections that the clients share: as many as a few apiservers would open.
