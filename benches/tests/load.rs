@@ -1,9 +1,11 @@
 //! The load generator against real nodes: every scenario for a moment, every transport, servers that answer wrongly.
 
 use holdfast_tests::{Certificates, Setup, Transport};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const NODE: &str = env!("CARGO_BIN_EXE_node-under-load");
 const CEILING: &str = env!("CARGO_BIN_EXE_null-server");
@@ -148,4 +150,26 @@ fn wrong_answers_are_failures_and_missing_calls_are_not() {
     let output = load(directory.path(), &["--start", &null, "--scenarios", "stream@100,create@1"]);
     let printed = text(&output.stdout);
     assert!(output.status.success() && printed.contains("does not offer this"), "{printed}");
+}
+
+#[test]
+fn whoever_is_asked_to_end_ends_its_servers_and_removes_their_data() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let node = format!("holdfast={NODE}");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_load"))
+        .args(["--start", &node, "--parent", ".", "--scenarios", "get@1", "--rounds", "10000"])
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the load generator runs");
+    // It says what it measures with once it has looked at every server; from then on one of them runs most of the time.
+    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let said = lines.map_while(Result::ok).find(|line| line.starts_with("command: "));
+    assert!(said.is_some());
+    let id = Pid::from_raw(i32::try_from(child.id()).expect("ids of processes are small")).expect("not 0");
+    kill_process(id, Signal::TERM).expect("our own child");
+    let status = child.wait().expect("our own child");
+    assert_eq!(status.code(), Some(1), "{status}");
+    let left = std::fs::read_dir(directory.path()).expect("our own directory").count();
+    assert_eq!(left, 0, "data is left behind");
 }

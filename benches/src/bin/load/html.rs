@@ -14,7 +14,8 @@ const STYLE: &str = "\
 --c0:#9aa5b0;--c1:#56b4e9;--c2:#ff8a4c;--c3:#35c79a;--c4:#e6a0c8;--c5:#e0b040}}\
 @media print{:root{--text:#000;--soft:#444;--line:#ccc;--back:#fff;--box:#fff;\
 --c0:#6b7480;--c1:#0072b2;--c2:#d55e00;--c3:#009e73;--c4:#cc79a7;--c5:#a87900}\
-body{max-width:none;margin:0;font-size:10pt}section,svg,table{break-inside:avoid}h2,h3{break-after:avoid}\
+body{max-width:none;margin:0;font-size:10pt}\
+table{font-size:7pt!important}td small{min-width:0!important}td,th{padding:.1rem .3rem!important}section,svg,table{break-inside:avoid}h2,h3{break-after:avoid}\
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\
 body{font:15px/1.5 system-ui,'DejaVu Sans',sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:var(--text);\
 background:var(--back)}h1{font-size:1.6rem;margin-bottom:.2rem}h2{margin:2.6rem 0 .3rem;font-size:1.25rem}\
@@ -61,7 +62,7 @@ pub fn page(about: &[String], rows: &[Row]) -> String {
         let better = if row.headline.more_is_better() { "more is better" } else { "less is better" };
         let _ = write!(
             page,
-            "<section><h3>{}</h3><p class=\"soft\">{}, {better}</p>{}</section><section>{}{}</section>",
+            "<section><h3>{}</h3><p class=\"soft\">{}, {better}</p>{}{}{}</section>",
             escaped(&row.scenario),
             headline.title,
             bars(row, &palette, headline),

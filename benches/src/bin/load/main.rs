@@ -45,9 +45,16 @@ use figures::{Figures, Row, Series};
 use indicatif::{ProgressBar, ProgressStyle};
 use scenario::{Kind, Scenario};
 use std::process::ExitCode;
+use std::time::Duration;
 use target::Target;
+use tokio::signal::unix::{SignalKind, signal};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What takes longer than this hangs: a million keys that are put one by one, on a slow store; and a round beyond its own
+/// time, when it fills a server or waits for a call.
+const PREPARE_LIMIT: Duration = Duration::from_secs(1800);
+const ROUND_LIMIT: Duration = Duration::from_secs(600);
 
 /// Redrawn while requests run: seldom enough to cost nothing.
 const PROGRESS: &str = "{bar:30} {pos}/{len}  {elapsed} of about {duration}  {msg}";
@@ -71,7 +78,7 @@ fn main() -> ExitCode {
         tokio::select! {
             done = run(&arguments) => done,
             // Servers are ended and their directories removed on the way out.
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            () = asked_to_end() => Err("interrupted".into()),
         }
     });
     match done {
@@ -84,6 +91,15 @@ fn main() -> ExitCode {
             eprintln!("load: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// By ctrl-C, or by whoever started it.
+async fn asked_to_end() {
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be waited for");
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
 
@@ -148,19 +164,19 @@ async fn measure(
         for at in order {
             let (target, series) = (&mut *measured[at], &mut row.targets[at]);
             if series.failure.is_some() {
+                progress.inc(1);
                 continue;
             }
             let name = &target.name;
-            let done = match number {
-                0 => {
-                    progress.set_message(format!("{}: preparing {name}", row.scenario));
-                    prepare(target, scenario, before, arguments).await.map(|()| None)
-                }
-                _ => {
-                    progress.set_message(format!("{}, round {number}: {name}", row.scenario));
-                    progress.inc(1);
-                    one_round(target, scenario, arguments, number).await.map(Some)
-                }
+            let done = if number == 0 {
+                progress.set_message(format!("{}: preparing {name}", row.scenario));
+                within(PREPARE_LIMIT, prepare(target, scenario, before, arguments)).await.map(|()| None)
+            } else {
+                progress.set_message(format!("{}, round {number}: {name}", row.scenario));
+                let limit = ROUND_LIMIT + Duration::from_secs_f64(arguments.seconds + arguments.warm_up_s);
+                let figures = within(limit, one_round(target, scenario, arguments, number)).await;
+                progress.inc(1);
+                figures.map(Some)
             };
             match done {
                 Ok(figures) => series.rounds.extend(figures),
@@ -176,6 +192,11 @@ async fn measure(
     let offered = |series: &&Series| series.failure.as_deref().is_some_and(|text| text != NOT_OFFERED);
     let failed = row.targets.iter().filter(offered).count();
     (row, failed)
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| Err(format!("not done after {limit:?}").into()))
 }
 
 const NOT_OFFERED: &str = "does not offer this";

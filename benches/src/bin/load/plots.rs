@@ -141,7 +141,7 @@ pub fn bars(row: &Row, palette: &Palette, figure: &Named) -> String {
         let _ = write!(
             svg,
             "<text x=\"{:.1}\" y=\"{}\">{}</text><text class=\"tick\" x=\"{WIDTH}\" y=\"{}\" text-anchor=\"end\">{}</text>",
-            WIDTH - VALUE + 8.0,
+            WIDTH - VALUE + 14.0,
             middle + 5.0,
             short(spread.median),
             middle + 5.0,

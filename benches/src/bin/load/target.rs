@@ -34,7 +34,7 @@ pub enum Place {
     /// Started by us, afresh whenever a scenario needs it.
     Ours { program: PathBuf, parent: PathBuf, node: Option<Node> },
     /// Somebody else's.
-    Remote { endpoint: Endpoint },
+    Remote { endpoint: Box<Endpoint> },
 }
 
 /// All targets in the order of the command line. Nothing is started yet.
@@ -51,7 +51,7 @@ pub fn open_all(arguments: &Arguments) -> Result<Vec<Target>, Failure> {
     }
     for (name, url) in &arguments.targets {
         let endpoint = endpoint(url, &arguments.tls).map_err(|error| format!("{name}: {error}"))?;
-        targets.push(Target::new(name, false, Place::Remote { endpoint }));
+        targets.push(Target::new(name, false, Place::Remote { endpoint: Box::new(endpoint) }));
     }
     Ok(targets)
 }
