@@ -1,11 +1,14 @@
 //! The load generator against real nodes: every scenario for a moment, every transport, servers that answer wrongly.
 
+use holdfast_tests::wire::etcdserverpb::RangeRequest;
+use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::{Certificates, Setup, Transport};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 const NODE: &str = env!("CARGO_BIN_EXE_node-under-load");
 const CEILING: &str = env!("CARGO_BIN_EXE_null-server");
@@ -150,6 +153,41 @@ fn wrong_answers_are_failures_and_missing_calls_are_not() {
     let output = load(directory.path(), &["--start", &null, "--scenarios", "stream@100,create@1"]);
     let printed = text(&output.stdout);
     assert!(output.status.success() && printed.contains("does not offer this"), "{printed}");
+}
+
+/// A server that stands still for a third of a round at a fixed rate has kept a third of the requests waiting: the figures say
+/// so, although only one of them was under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_fixed_rate_a_pause_is_paid_for_by_every_request_that_was_due() {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let node = Setup::program(NODE.into()).start();
+    let target = format!("holdfast={}", node.url());
+    let line = ["--scenarios", "update@1/rate=200", "--rounds", "1", "--seconds", "3", "--target"];
+    let line: Vec<String> = line.into_iter().map(String::from).chain([target]).collect();
+    let measuring =
+        tokio::task::spawn_blocking(move || measured(&line.iter().map(String::as_str).collect::<Vec<_>>()));
+    // Its keys take the first hundred revisions; then come updates, 60 of them before those that count.
+    let mut kv = KvClient::new(node.channel());
+    let begun = Instant::now();
+    loop {
+        let answer =
+            kv.range(RangeRequest { key: "any".into(), ..Default::default() }).await.expect("a range");
+        if answer.into_inner().header.expect("a header").revision > 200 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "nobody writes");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let id = Pid::from_raw(i32::try_from(node.process_id()).expect("ids are small")).expect("not 0");
+    kill_process(id, Signal::STOP).expect("our own child");
+    tokio::time::sleep(PAUSE).await;
+    kill_process(id, Signal::CONT).expect("our own child");
+    let figures = measuring.await.expect("figures");
+    let round = &rows(&figures)[0]["targets"][0]["rounds"][0];
+    assert_eq!(round["samples"], 600, "no request is left out");
+    // The longest waited for all of it, and a tenth of all for most of it.
+    assert!(round["max_ms"].as_f64().expect("a number") > 900.0, "{round}");
+    assert!(round["curve_ms"][4].as_f64().expect("p90") > 400.0, "{round}");
 }
 
 #[test]

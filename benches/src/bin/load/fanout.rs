@@ -85,8 +85,8 @@ async fn write(
     value_bytes: usize,
 ) -> Result<u64, Failure> {
     let timer = Timer::new()?;
-    let (mut known, mut writes) = (None, 0);
-    while let Some(due) = schedule.due(writes, Instant::now()) {
+    let (mut known, mut writes, mut counted) = (None, 0, 0);
+    while let Some(due) = schedule.due(writes, counted, Instant::now()) {
         timer.wait_until(due).await?;
         let mut value = random.value(value_bytes.max(STAMP_BYTES)).to_vec();
         let stamp = due.saturating_duration_since(window.begins).as_nanos() as u64;
@@ -101,6 +101,7 @@ async fn write(
         }
         known = Some(revision(done.header)?);
         writes += 1;
+        counted += usize::from(schedule.counts(due));
     }
     Ok(writes)
 }

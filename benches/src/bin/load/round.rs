@@ -80,7 +80,7 @@ async fn drive(mut client: Client, schedule: Schedule) -> Result<Vec<f32>, Failu
     let timer = Timer::new()?;
     let mut latencies_us = Vec::new();
     for number in 0.. {
-        let Some(due) = schedule.due(number, Instant::now()) else { break };
+        let Some(due) = schedule.due(number, latencies_us.len(), Instant::now()) else { break };
         timer.wait_until(due).await?;
         client.request().await?;
         if schedule.counts(due) {

@@ -48,14 +48,16 @@ impl Schedule {
         Self { window, first: window.begins + first, pause_s }
     }
 
-    /// When the request with this number (from 0 on) is due; none after the end of the round.
-    pub fn due(&self, number: u64, now: Instant) -> Option<Instant> {
+    /// When the request with this number (from 0 on) is due; none after the end of the round. In closed loop there is one more
+    /// if none has counted so far: what takes longer than a round is measured too.
+    pub fn due(&self, number: u64, counted: usize, now: Instant) -> Option<Instant> {
         let due = match self.pause_s {
             // From the first one, not from the one before: nothing adds up.
             Some(pause_s) => self.first + Duration::from_secs_f64(pause_s * number as f64),
             None => now.max(self.first),
         };
-        (due < self.window.ends).then_some(due)
+        let one_more = self.pause_s.is_none() && counted == 0;
+        (due < self.window.ends || one_more).then_some(due)
     }
 
     /// Whether a request that was due at this moment counts.
@@ -113,7 +115,7 @@ mod tests {
         for client in 0..4 {
             let schedule = Schedule::of_client(window, Some(100.0), 4, client);
             // Asked long after: it is late, and no request is left out.
-            due.extend((0..).map_while(|number| schedule.due(number, late)));
+            due.extend((0..).map_while(|number| schedule.due(number, 0, late)));
         }
         due.sort();
         assert_eq!(due.len(), 250);
@@ -130,10 +132,11 @@ mod tests {
     fn in_closed_loop_the_next_request_is_due_at_once() {
         let window = window();
         let schedule = Schedule::of_client(window, None, 64, 63);
-        assert_eq!(schedule.due(0, window.begins - Duration::from_millis(5)), Some(window.begins));
+        assert_eq!(schedule.due(0, 0, window.begins - Duration::from_millis(5)), Some(window.begins));
         let later = window.begins + Duration::from_millis(5);
-        assert_eq!(schedule.due(1, later), Some(later));
-        assert_eq!(schedule.due(2, window.ends), None);
+        assert_eq!(schedule.due(1, 0, later), Some(later));
+        assert_eq!(schedule.due(2, 1, window.ends), None);
+        assert_eq!(schedule.due(2, 0, window.ends), Some(window.ends), "none has counted yet");
         assert!(!schedule.counts(later));
         assert!(schedule.counts(window.counts_from));
     }
