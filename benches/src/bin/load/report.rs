@@ -48,9 +48,18 @@ pub async fn about(arguments: &Arguments, targets: &mut [Target]) -> Result<Vec<
         "values of {value_bytes} bytes that do not compress; {rounds} rounds of {seconds} s after {warm_up_s} s of warm-up, \
          targets in alternating order"
     ));
-    let line: Vec<String> = std::env::args().skip(1).collect();
+    let line: Vec<String> = std::env::args().skip(1).map(|word| shown(&word)).collect();
     about.push(format!("command: load {}", line.join(" ")));
     Ok(about)
+}
+
+/// A word of the command line without the place of a file: figures are published, the machine's directories are not.
+fn shown(word: &str) -> String {
+    let (name, value) = word.split_once('=').unwrap_or(("", word));
+    let Some((_, file)) = value.rsplit_once('/').filter(|_| value.starts_with('/')) else {
+        return word.into();
+    };
+    if name.is_empty() { format!("…/{file}") } else { format!("{name}=…/{file}") }
 }
 
 fn machine(arguments: &Arguments) -> Vec<String> {
@@ -214,6 +223,14 @@ mod tests {
         let numbers = [0.0, 0.01234, 1.234, 12.34, 123.4, 1234.5, 123_456.0, 1_234_567.0, f64::NAN];
         let texts: Vec<String> = numbers.into_iter().map(short).collect();
         assert_eq!(texts, ["0", "0.012", "1.23", "12.3", "123", "1,234", "123,456", "1,234,567", "–"]);
+    }
+
+    #[test]
+    fn places_of_files_are_not_shown() {
+        let words =
+            ["etcd=/a/b/etcd", "/a/page.html", "create@1/mtls", "x=http://host:1", "kine=scripts/kine"];
+        let texts = ["etcd=…/etcd", "…/page.html", "create@1/mtls", "x=http://host:1", "kine=scripts/kine"];
+        assert_eq!(words.map(shown), texts);
     }
 
     #[test]
