@@ -14,6 +14,8 @@ const LABEL: f64 = 120.0;
 /// Room for the numbers behind the bars.
 const VALUE: f64 = 190.0;
 const LINE: f64 = 26.0;
+/// Between the numbers of an axis.
+const TICK_ROOM: f64 = 34.0;
 const CURVE_HEIGHT: f64 = 280.0;
 const CURVE_LEFT: f64 = 62.0;
 
@@ -248,14 +250,20 @@ pub fn ratios(rows: &[&Row], palette: &Palette, title: &str) -> String {
     let line = 17.0;
     let height = 26.0 + line * drawn.len() as f64;
     let mut svg = open(height, title);
+    let mut free_from = 0.0;
     for tick in axis.ticks() {
         let (x, class) = (axis.at(tick), if tick == 1.0 { "one" } else { "grid" });
-        let _ = write!(
-            svg,
-            "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"18\" y2=\"{height}\"/><text class=\"tick\" x=\"{x:.1}\" \
-             y=\"12\" text-anchor=\"middle\">{}</text>",
-            plain(tick)
-        );
+        let _ =
+            write!(svg, "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"18\" y2=\"{height}\"/>");
+        // Numbers do not run into each other.
+        if x >= free_from {
+            let _ = write!(
+                svg,
+                "<text class=\"tick\" x=\"{x:.1}\" y=\"12\" text-anchor=\"middle\">{}</text>",
+                plain(tick)
+            );
+            free_from = x + TICK_ROOM;
+        }
     }
     let mut before = None;
     for (number, (row, at, ratio)) in drawn.iter().enumerate() {
