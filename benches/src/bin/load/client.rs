@@ -17,7 +17,8 @@ const UPDATE_KEYS: usize = 100;
 /// Of the keys of the kube mix that are there at first: so many more can be created.
 const KUBE_ROOM_SHARE: f64 = 0.25;
 const LEASE_TTL_S: i64 = 600;
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// As good as none, like kube-apiserver's.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// Where the keys of a scenario lie. What is prepared is never written by a client.
 pub fn prefix(scenario: &Scenario) -> String {

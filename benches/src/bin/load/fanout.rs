@@ -64,6 +64,9 @@ pub async fn round(
     let (expected, written) = (writes * scenario.watchers as u64, Instant::now());
     let events = || told.lock().expect("no panic").events;
     while events() < expected {
+        if let Some(ended) = watchers.try_join_next() {
+            return Err(format!("a watch has ended: {}", ended?).into());
+        }
         if written.elapsed() > CATCH_UP_LIMIT {
             return Err(format!("{} of {expected} events were told", events()).into());
         }
@@ -106,9 +109,13 @@ async fn write(
     Ok(writes)
 }
 
-/// One watcher: notes how old each event is when it is told.
-async fn follow(mut watch: Watch, window: Window, told: Arc<Mutex<Told>>) {
-    while let Ok(Some(answer)) = watch.answers.message().await {
+/// One watcher: notes how old each event is when it is told. Returns why there are no more.
+async fn follow(mut watch: Watch, window: Window, told: Arc<Mutex<Told>>) -> String {
+    loop {
+        let answer = match watch.next().await {
+            Ok(answer) => answer,
+            Err(reason) => return reason,
+        };
         let now = Instant::now();
         let mut told = told.lock().expect("no panic");
         for event in &answer.events {

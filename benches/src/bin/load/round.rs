@@ -48,8 +48,8 @@ pub async fn round(
     };
     let (call_ms, (latencies_us, seconds)) = tokio::try_join!(call, load)?;
     // A watch that had ended would have made it too easy.
-    if watches.len() < scenario.watchers || watches.has_ended() {
-        return Err("a watch has ended during the round".into());
+    if let Some(reason) = watches.ended() {
+        return Err(format!("a watch has ended during the round: {reason}").into());
     }
     let figures = meter.stop(target, Figures::new(latencies_us, seconds));
     Ok(Figures { call_ms, ..figures })

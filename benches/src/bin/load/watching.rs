@@ -1,6 +1,7 @@
 //! Open watches beside a load: those that read as fast as they are told, and those that have stopped reading.
 
 use crate::Failure;
+use crate::client::MESSAGE_BYTES_MAX;
 use crate::target::Target;
 use etcd_shim::proto::plain::etcdserverpb as pb;
 use holdfast_benches::requests::prefix_end;
@@ -16,13 +17,36 @@ const WATCHERS_OF_A_CONNECTION: usize = 25;
 
 /// A watch that the server has confirmed. It ends when this is dropped.
 pub struct Watch {
-    pub answers: Streaming<pb::WatchResponse>,
+    answers: Streaming<pb::WatchResponse>,
     _requests: Sender<pb::WatchRequest>,
+}
+
+impl Watch {
+    /// What it is told next, or why there is nothing more.
+    pub async fn next(&mut self) -> Result<pb::WatchResponse, String> {
+        match self.answers.message().await {
+            Ok(Some(answer)) if answer.canceled => Err(answer.cancel_reason),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err("closed by the server".into()),
+            Err(status) => Err(status.to_string()),
+        }
+    }
+
+    /// Reads as fast as it is told, and returns why there is no more. Takes the whole watch: without its sender it would be
+    /// half closed, which some servers take for its end.
+    async fn read_to_its_end(mut self) -> String {
+        loop {
+            if let Err(reason) = self.next().await {
+                return reason;
+            }
+        }
+    }
 }
 
 /// Watches that are open until this is dropped.
 pub struct Watches {
-    reading: JoinSet<()>,
+    /// Each returns why its watch has ended.
+    reading: JoinSet<String>,
     stopped: Vec<Watch>,
 }
 
@@ -36,7 +60,8 @@ pub async fn open(channel: Channel, prefix: &str, prev_kv: bool) -> Result<Watch
     };
     let create = pb::watch_request::RequestUnion::CreateRequest(create);
     requests.send(pb::WatchRequest { request_union: Some(create) }).await?;
-    let mut answers = WatchClient::new(channel).watch(ReceiverStream::new(receiver)).await?.into_inner();
+    let mut client = WatchClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let mut answers = client.watch(ReceiverStream::new(receiver)).await?.into_inner();
     let first = answers.message().await?.ok_or("a watch ended at once")?;
     if !first.created || first.canceled {
         return Err("a watch was not created".into());
@@ -63,8 +88,8 @@ pub async fn watch_beside(
     }
     let (reads, stops) = (channels(target, watchers).await?, channels(target, stopped).await?);
     for at in 0..watchers - stopped {
-        let mut watch = open(reads[at % reads.len()].clone(), prefix, true).await?;
-        watches.reading.spawn(async move { while let Ok(Some(_)) = watch.answers.message().await {} });
+        let watch = open(reads[at % reads.len()].clone(), prefix, true).await?;
+        watches.reading.spawn(watch.read_to_its_end());
     }
     for at in 0..stopped {
         watches.stopped.push(open(stops[at % stops.len()].clone(), prefix, true).await?);
@@ -73,12 +98,8 @@ pub async fn watch_beside(
 }
 
 impl Watches {
-    pub fn len(&self) -> usize {
-        self.reading.len() + self.stopped.len()
-    }
-
-    /// Whether one of those that read has ended.
-    pub fn has_ended(&mut self) -> bool {
-        self.reading.try_join_next().is_some()
+    /// Why one of those that read has ended, if one has.
+    pub fn ended(&mut self) -> Option<String> {
+        self.reading.try_join_next().map(|ended| ended.unwrap_or_else(|error| error.to_string()))
     }
 }
