@@ -6,6 +6,7 @@ use crate::target::Target;
 use etcd_shim::proto::plain::etcdserverpb as pb;
 use holdfast_benches::requests::prefix_end;
 use pb::watch_client::WatchClient;
+use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
@@ -14,6 +15,8 @@ use tonic::transport::Channel;
 
 /// Streams of watchers share connections, as in apiservers.
 const WATCHERS_OF_A_CONNECTION: usize = 25;
+/// A server that has not confirmed a watch by then never will.
+const OPEN_LIMIT: Duration = Duration::from_secs(60);
 
 /// A watch that the server has confirmed. It ends when this is dropped.
 pub struct Watch {
@@ -51,6 +54,11 @@ pub struct Watches {
 }
 
 pub async fn open(channel: Channel, prefix: &str, prev_kv: bool) -> Result<Watch, Failure> {
+    let opened = tokio::time::timeout(OPEN_LIMIT, ask_for(channel, prefix, prev_kv)).await;
+    opened.unwrap_or_else(|_| Err(format!("a watch was not confirmed within {OPEN_LIMIT:?}").into()))
+}
+
+async fn ask_for(channel: Channel, prefix: &str, prev_kv: bool) -> Result<Watch, Failure> {
     let (requests, receiver) = tokio::sync::mpsc::channel(1);
     let create = pb::WatchCreateRequest {
         key: prefix.to_string().into(),
