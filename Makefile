@@ -74,7 +74,7 @@ clean: ## removes build results of this checkout; HOLDFAST_CACHE and data stay
 	cargo clean
 
 .PHONY: compare
-compare: setup ## measures Holdfast beside etcd 3.6 and 3.7 on this disk; writes compare*.json and compare*.html (10 min)
+compare: setup ## measures Holdfast beside etcd 3.6 and 3.7 on this disk; writes compare.json and compare.html (25 min; WITH=kine)
 	@scripts/compare $(ARGS)
 
 .PHONY: soak

@@ -46,12 +46,17 @@ pub fn guarded(key: Bytes, revision: i64, change: Request) -> pb::TxnRequest {
     pb::TxnRequest { compare: vec![compare], success: vec![op(change)], failure: vec![op(get)] }
 }
 
+/// kube-apiserver's create: sets a key that is not there, and does nothing else if it is.
+pub fn guarded_create(key: Bytes, value: Bytes) -> pb::TxnRequest {
+    pb::TxnRequest { failure: Vec::new(), ..guarded_put(key, 0, value) }
+}
+
 /// Sets a key.
 pub fn put(key: Bytes, value: Bytes) -> pb::PutRequest {
     pb::PutRequest { key, value, ..Default::default() }
 }
 
-/// A guarded write.
+/// kube-apiserver's update.
 pub fn guarded_put(key: Bytes, revision: i64, value: Bytes) -> pb::TxnRequest {
     guarded(key.clone(), revision, Request::RequestPut(put(key, value)))
 }

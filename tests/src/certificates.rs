@@ -41,21 +41,29 @@ impl Certificates {
 
     /// What a client of the node uses.
     pub fn client(&self) -> ClientTlsConfig {
+        let identity = Identity::from_pem(self.read("client.crt"), self.read("client.key"));
+        self.anonymous_client().identity(identity)
+    }
+
+    /// What a client uses that knows the node and does not say who it is itself.
+    pub fn anonymous_client(&self) -> ClientTlsConfig {
         ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(self.read("ca.crt")))
-            .identity(Identity::from_pem(self.read("client.crt"), self.read("client.key")))
             .domain_name("localhost")
     }
 
-    /// The flags that make a node ask for all of this.
+    /// The flags that make a node show its certificate.
     pub(crate) fn server_flags(&self) -> Vec<String> {
-        let flag = |name: &str, file: &str| format!("--{name}={}", self.file(file).display());
-        vec![
-            flag("cert-file", "server.crt"),
-            flag("key-file", "server.key"),
-            flag("trusted-ca-file", "ca.crt"),
-            "--client-cert-auth=true".into(),
-        ]
+        vec![self.flag("cert-file", "server.crt"), self.flag("key-file", "server.key")]
+    }
+
+    /// The flags that make it ask its clients for theirs too. With etcd the authority alone does that already.
+    pub(crate) fn mutual_flags(&self) -> Vec<String> {
+        vec![self.flag("trusted-ca-file", "ca.crt"), "--client-cert-auth=true".into()]
+    }
+
+    fn flag(&self, name: &str, file: &str) -> String {
+        format!("--{name}={}", self.file(file).display())
     }
 
     fn read(&self, name: &str) -> Vec<u8> {

@@ -29,6 +29,8 @@ const LOG_TAIL_BYTES: usize = 16 << 10;
 pub enum Transport {
     /// TCP.
     Plain,
+    /// TCP with TLS, the node authenticated and its clients not.
+    Tls,
     /// TCP with TLS, both sides authenticated.
     MutualTls,
     /// A socket in the node's directory.
@@ -92,11 +94,25 @@ impl Setup {
 
     /// Starts it and waits until it serves.
     pub fn start(self) -> Node {
+        let mut node = self.prepare();
+        node.start();
+        node
+    }
+
+    /// Starts it and waits for nothing: for those who find out themselves whether it serves.
+    pub fn launch(self) -> Node {
+        let mut node = self.prepare();
+        node.launch();
+        node
+    }
+
+    /// Its directory, its addresses, its command line.
+    fn prepare(self) -> Node {
         let directory = TempDir::with_prefix_in("holdfast-", &self.parent).expect("a temporary directory");
         let (url, certificates) = match self.transport {
             Transport::Plain => (format!("http://{}", free_address()), None),
             Transport::Unix => (format!("unix://{}", directory.path().join("socket").display()), None),
-            Transport::MutualTls => {
+            Transport::Tls | Transport::MutualTls => {
                 (format!("https://{}", free_address()), Some(Certificates::create(directory.path())))
             }
         };
@@ -113,10 +129,10 @@ impl Setup {
             format!("--initial-cluster=node={peer}"),
         ]);
         command.extend(certificates.iter().flat_map(Certificates::server_flags));
+        let mutual = self.transport == Transport::MutualTls;
+        command.extend(certificates.iter().filter(|_| mutual).flat_map(Certificates::mutual_flags));
         command.extend(self.flags);
-        let mut node = Node { program: self.program, command, url, certificates, child: None, directory };
-        node.start();
-        node
+        Node { program: self.program, command, url, mutual, certificates, child: None, directory }
     }
 }
 
@@ -126,6 +142,8 @@ pub struct Node {
     /// What is run: a launcher with its arguments, or the program itself; then the program's.
     command: Vec<String>,
     url: String,
+    /// Whether it asks its clients who they are.
+    mutual: bool,
     certificates: Option<Certificates>,
     child: Option<Child>,
     directory: TempDir,
@@ -142,7 +160,7 @@ impl Node {
         self.directory.path().join("data")
     }
 
-    /// The certificates, with [`Transport::MutualTls`].
+    /// The certificates, with [`Transport::Tls`] and [`Transport::MutualTls`].
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
@@ -169,7 +187,8 @@ impl Node {
             .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(5));
         if let Some(certificates) = &self.certificates {
-            endpoint = endpoint.tls_config(certificates.client()).expect("our own certificates are right");
+            let client = if self.mutual { certificates.client() } else { certificates.anonymous_client() };
+            endpoint = endpoint.tls_config(client).expect("our own certificates are right");
         }
         endpoint.connect_lazy()
     }

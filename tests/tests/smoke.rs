@@ -16,6 +16,11 @@ async fn mutual_tls() {
 }
 
 #[tokio::test]
+async fn tls_without_client_certificates() {
+    there_and_back(Transport::Tls).await;
+}
+
+#[tokio::test]
 async fn unix() {
     there_and_back(Transport::Unix).await;
 }

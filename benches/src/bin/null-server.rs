@@ -60,6 +60,10 @@ impl Null {
 impl Kv for Null {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         let request = request.into_inner();
+        if request.count_only {
+            let count = PAGE_KEYS_MAX as i64;
+            return Ok(Response::new(pb::RangeResponse { header: header(2), count, ..Default::default() }));
+        }
         let kvs = if request.range_end.is_empty() {
             vec![kv(&request.key)]
         } else {

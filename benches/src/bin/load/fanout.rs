@@ -1,117 +1,131 @@
-//! Events to many watchers: how many, and how long from the put to each of them.
+//! Events to many watchers: how many, and how long from the write to each of them.
 
 use crate::Failure;
 use crate::arguments::Arguments;
+use crate::client::revision;
 use crate::figures::Figures;
-use crate::round::with_usage;
+use crate::measured::Meter;
 use crate::scenario::Scenario;
+use crate::schedule::{Schedule, Timer, Window};
 use crate::target::Target;
-use bytes::Bytes;
+use crate::watching::{Watch, channels, open};
 use etcd_shim::proto::plain::etcdserverpb as pb;
-use holdfast_benches::requests::{prefix_end, put};
+use holdfast_benches::requests::{Random, guarded_create, guarded_put};
 use pb::kv_client::KvClient;
-use pb::watch_client::WatchClient;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 const PREFIX: &str = "/registry/fanout/";
-/// Streams of watchers share connections, as in apiservers.
-const WATCHERS_OF_A_CONNECTION: usize = 25;
-/// After the last put everything is told within this, or something is lost.
+/// After the last write everything is told within this, or something is lost.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
+/// The first bytes of a value: when its write was due.
+const STAMP_BYTES: usize = 8;
+
+/// What all watchers together were told.
+#[derive(Default)]
+struct Told {
+    events: u64,
+    /// From the moment a write was due to the moment a watcher knew; only of those that count.
+    latencies_us: Vec<f32>,
+}
 
 pub async fn round(
     target: &mut Target,
     scenario: &Scenario,
     arguments: &Arguments,
+    number: usize,
 ) -> Result<Figures, Failure> {
-    let channels = target.channels(scenario.watchers.div_ceil(WATCHERS_OF_A_CONNECTION)).await?;
-    let clock = Instant::now();
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let (ready, mut all_ready) = tokio::sync::mpsc::channel(scenario.watchers);
-    let mut watchers = JoinSet::new();
+    let channels = channels(target, scenario.watchers).await?;
+    let told = Arc::new(Mutex::new(Told::default()));
+    let mut watches = Vec::new();
     for at in 0..scenario.watchers {
-        let channel = channels[at % channels.len()].clone();
-        watchers.spawn(follow(channel, clock, Arc::clone(&told), ready.clone()));
+        watches.push(open(channels[at % channels.len()].clone(), PREFIX, false).await?);
     }
-    drop(ready);
-    while all_ready.recv().await.is_some() {}
-
-    let before = target.usage();
-    let begun = Instant::now();
-    let until = begun + Duration::from_secs_f64(arguments.seconds);
-    let pause = arguments.rate.map(|rate| Duration::from_secs_f64(scenario.clients as f64 / rate));
+    let meter = Meter::new(target);
+    let window = Window::new(arguments.warm_up_s, arguments.seconds);
+    let mut watchers = JoinSet::new();
+    watches.into_iter().for_each(|watch| drop(watchers.spawn(follow(watch, window, Arc::clone(&told)))));
     let mut writers = JoinSet::new();
     for client in 0..scenario.clients {
-        let mut kv = KvClient::new(target.channel().await?);
-        let value_bytes = arguments.value_bytes;
-        writers.spawn(async move {
-            let mut count = 0u32;
-            while Instant::now() < until {
-                // The first bytes say when it was sent.
-                let mut value = vec![b'x'; value_bytes.max(8)];
-                value[..8].copy_from_slice(&(clock.elapsed().as_nanos() as u64).to_be_bytes());
-                kv.put(put(Bytes::from(format!("{PREFIX}{client}")), value.into())).await?;
-                count += 1;
-                if let Some(pause) = pause {
-                    tokio::time::sleep_until((begun + pause * count).into()).await;
-                }
-            }
-            Ok::<u32, tonic::Status>(count)
-        });
+        let schedule = Schedule::of_client(window, scenario.rate, scenario.clients, client);
+        let kv = KvClient::new(target.channel().await?);
+        let key = format!("{PREFIX}{}-{number}-{client}", std::process::id());
+        let random = Random::new((number * 10_000 + client) as u64 + 1);
+        writers.spawn(write(kv, key, schedule, window, random, arguments.value_bytes));
     }
-    let mut puts = 0;
+    tokio::time::sleep_until(window.counts_from.into()).await;
+    let meter = meter.begin(target);
+    let mut writes = 0;
     while let Some(done) = writers.join_next().await {
-        puts += u64::from(done??);
+        writes += done??;
     }
-    let expected = puts * scenario.watchers as u64;
-    let written = Instant::now();
-    let count = || told.lock().expect("no panic").len() as u64;
-    while count() < expected {
+    let (expected, written) = (writes * scenario.watchers as u64, Instant::now());
+    let events = || told.lock().expect("no panic").events;
+    while events() < expected {
+        if let Some(ended) = watchers.try_join_next() {
+            return Err(format!("a watch has ended: {}", ended?).into());
+        }
         if written.elapsed() > CATCH_UP_LIMIT {
-            let told = count();
-            return Err(format!("{}: {told} of {expected} events were told", target.name).into());
+            return Err(format!("{} of {expected} events were told", events()).into());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    let after = target.usage();
+    let seconds = window.counts_from.elapsed().as_secs_f64();
     watchers.abort_all();
-    let latencies_us = std::mem::take(&mut *told.lock().expect("no panic"));
-    let mut figures = with_usage(Figures::new(latencies_us, seconds), seconds, before, after);
-    figures.disk_mib = target.disk_mib();
-    Ok(figures)
+    let latencies_us = std::mem::take(&mut told.lock().expect("no panic").latencies_us);
+    Ok(meter.stop(target, Figures::new(latencies_us, seconds)))
 }
 
-/// One watcher: notes how old each event is when it is told.
-async fn follow(
-    channel: Channel,
-    clock: Instant,
-    told: Arc<Mutex<Vec<f32>>>,
-    ready: tokio::sync::mpsc::Sender<()>,
-) -> Result<(), Failure> {
-    let (requests, receiver) = tokio::sync::mpsc::channel(1);
-    let create = pb::WatchCreateRequest {
-        key: PREFIX.into(),
-        range_end: prefix_end(PREFIX.as_bytes()),
-        ..Default::default()
-    };
-    let create = pb::watch_request::RequestUnion::CreateRequest(create);
-    requests.send(pb::WatchRequest { request_union: Some(create) }).await?;
-    let mut answers = WatchClient::new(channel).watch(ReceiverStream::new(receiver)).await?.into_inner();
-    answers.message().await?.ok_or("a watch ended at once")?;
-    drop(ready);
-    while let Some(answer) = answers.message().await? {
-        let now = clock.elapsed().as_nanos() as u64;
-        let ages = answer.events.iter().map(|event| {
-            let value = event.kv.as_ref().map_or(&[][..], |kv| &kv.value[..8]);
-            let sent = value.try_into().map_or(now, u64::from_be_bytes);
-            now.saturating_sub(sent) as f32 / 1e3
-        });
-        told.lock().expect("no panic").extend(ages);
+/// One writer: changes its key again and again.
+async fn write(
+    mut kv: KvClient<Channel>,
+    key: String,
+    schedule: Schedule,
+    window: Window,
+    mut random: Random,
+    value_bytes: usize,
+) -> Result<u64, Failure> {
+    let timer = Timer::new()?;
+    let (mut known, mut writes, mut counted) = (None, 0, 0);
+    while let Some(due) = schedule.due(writes, counted, Instant::now()) {
+        timer.wait_until(due).await?;
+        let mut value = random.value(value_bytes.max(STAMP_BYTES)).to_vec();
+        let stamp = due.saturating_duration_since(window.begins).as_nanos() as u64;
+        value[..STAMP_BYTES].copy_from_slice(&stamp.to_be_bytes());
+        let transaction = match known {
+            Some(known) => guarded_put(key.clone().into(), known, value.into()),
+            None => guarded_create(key.clone().into(), value.into()),
+        };
+        let done = kv.txn(transaction).await?.into_inner();
+        if !done.succeeded {
+            return Err("a key that only this client writes has changed".into());
+        }
+        known = Some(revision(done.header)?);
+        writes += 1;
+        counted += usize::from(schedule.counts(due));
     }
-    Ok(())
+    Ok(writes)
+}
+
+/// One watcher: notes how old each event is when it is told. Returns why there are no more.
+async fn follow(mut watch: Watch, window: Window, told: Arc<Mutex<Told>>) -> String {
+    loop {
+        let answer = match watch.next().await {
+            Ok(answer) => answer,
+            Err(reason) => return reason,
+        };
+        let now = Instant::now();
+        let mut told = told.lock().expect("no panic");
+        for event in &answer.events {
+            told.events += 1;
+            let stamp = event.kv.as_ref().and_then(|kv| kv.value.first_chunk::<STAMP_BYTES>());
+            let Some(stamp) = stamp else { continue };
+            let due = window.begins + Duration::from_nanos(u64::from_be_bytes(*stamp));
+            if due >= window.counts_from {
+                told.latencies_us.push(now.saturating_duration_since(due).as_nanos() as f32 / 1e3);
+            }
+        }
+    }
 }

@@ -4,19 +4,14 @@ use crate::Failure;
 use crate::arguments::Arguments;
 use crate::client::{Client, prefix};
 use crate::figures::Figures;
+use crate::measured::Meter;
+use crate::pauses;
 use crate::scenario::{Kind, Scenario};
+use crate::schedule::{Schedule, Timer, Window};
 use crate::target::Target;
-use etcd_shim::proto::plain::etcdserverpb as pb;
-use holdfast_benches::requests::prefix_end;
-use holdfast_tests::Usage;
-use pb::watch_client::WatchClient;
-use std::time::{Duration, Instant};
+use crate::watching::watch_beside;
+use std::time::Instant;
 use tokio::task::JoinSet;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-
-/// How long before a round its clients are all there.
-const LEAD: Duration = Duration::from_millis(20);
 
 pub async fn round(
     target: &mut Target,
@@ -24,91 +19,73 @@ pub async fn round(
     arguments: &Arguments,
     number: usize,
 ) -> Result<Figures, Failure> {
-    let channels = target.channels(scenario.connections()).await?;
-    let mut watches = JoinSet::new();
-    if scenario.kind == Kind::Kube {
-        for _ in 0..scenario.watchers {
-            watches.spawn(watch(target.channel().await?, prefix(scenario)));
-        }
+    if matches!(scenario.kind, Kind::Pause(_)) {
+        pauses::prepare(target, scenario, arguments).await?;
     }
-    let mut clients = Vec::new();
-    for at in 0..scenario.clients {
-        let channel = channels[at % channels.len()].clone();
-        clients.push(Client::new(channel, *scenario, at, number, arguments.value_bytes).await?);
-    }
-    let before = target.usage();
-    let begun = Instant::now() + LEAD;
-    let until = begun + Duration::from_secs_f64(arguments.seconds);
-    // Each client has its share of the rate, the first requests spread evenly.
-    let pause = arguments.rate.map(|rate| Duration::from_secs_f64(scenario.clients as f64 / rate));
+    let clients = clients(target, scenario, arguments, number).await?;
+    let mut watches = watch_beside(target, &prefix(scenario), scenario.watchers, scenario.stopped).await?;
+    let meter = Meter::new(target);
+    let window = Window::new(arguments.warm_up_s, arguments.seconds);
     let mut tasks = JoinSet::new();
     for (at, client) in clients.into_iter().enumerate() {
-        let first = begun + pause.unwrap_or_default().mul_f64(at as f64 / scenario.clients as f64);
-        tasks.spawn(drive(client, first, until, pause));
+        let schedule = Schedule::of_client(window, scenario.rate, scenario.clients, at);
+        tasks.spawn(drive(client, schedule));
     }
-    let mut latencies_us = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        latencies_us.extend(done??);
+    tokio::time::sleep_until(window.counts_from.into()).await;
+    let meter = meter.begin(target);
+    let call = async {
+        match scenario.kind {
+            Kind::Pause(disturbance) => pauses::disturb(target, disturbance, arguments).await,
+            _ => Ok(None),
+        }
+    };
+    let load = async {
+        let mut latencies_us = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            latencies_us.extend(done??);
+        }
+        Ok::<_, Failure>((latencies_us, window.counts_from.elapsed().as_secs_f64()))
+    };
+    let (call_ms, (latencies_us, seconds)) = tokio::try_join!(call, load)?;
+    // A watch that had ended would have made it too easy.
+    if let Some(reason) = watches.ended() {
+        return Err(format!("a watch has ended during the round: {reason}").into());
     }
-    let seconds = begun.elapsed().as_secs_f64();
-    watches.abort_all();
-    let mut figures = with_usage(Figures::new(latencies_us, seconds), seconds, before, target.usage());
-    figures.disk_mib = target.disk_mib();
-    Ok(figures)
+    let figures = meter.stop(target, Figures::new(latencies_us, seconds));
+    Ok(Figures { call_ms, ..figures })
 }
 
-/// What the server took from one moment to another, for each request.
-pub fn with_usage(
-    mut figures: Figures,
-    seconds: f64,
-    before: Option<Usage>,
-    after: Option<Usage>,
-) -> Figures {
-    let (Some(before), Some(after)) = (before, after) else { return figures };
-    let count = (figures.per_s * seconds).max(1.0);
-    figures.cpu_us = Some((after.cpu_ms - before.cpu_ms) as f64 * 1e3 / count);
-    figures.written_bytes = Some((after.written_bytes - before.written_bytes) as f64 / count);
-    figures.rss_mib = Some(after.memory_mib as f64);
-    figures
+async fn clients(
+    target: &Target,
+    scenario: &Scenario,
+    arguments: &Arguments,
+    number: usize,
+) -> Result<Vec<Client>, Failure> {
+    let channels = target.channels(scenario.connections()).await?;
+    let (scenario, value_bytes) = (*scenario, arguments.value_bytes);
+    let mut tasks = JoinSet::new();
+    for at in 0..scenario.clients {
+        let channel = channels[at % channels.len()].clone();
+        tasks.spawn(Client::new(channel, scenario, at, number, value_bytes));
+    }
+    let mut clients = Vec::new();
+    while let Some(client) = tasks.join_next().await {
+        clients.push(client??);
+    }
+    Ok(clients)
 }
 
-async fn drive(
-    mut client: Client,
-    first: Instant,
-    until: Instant,
-    pause: Option<Duration>,
-) -> Result<Vec<f32>, Failure> {
+/// One client, from the warm-up to the end; what it returns is of the part that counts.
+async fn drive(mut client: Client, schedule: Schedule) -> Result<Vec<f32>, Failure> {
+    let timer = Timer::new()?;
     let mut latencies_us = Vec::new();
-    tokio::time::sleep_until(first.into()).await;
-    let mut due = Instant::now();
-    while due < until {
+    for number in 0.. {
+        let Some(due) = schedule.due(number, latencies_us.len(), Instant::now()) else { break };
+        timer.wait_until(due).await?;
         client.request().await?;
-        latencies_us.push(due.elapsed().as_nanos() as f32 / 1e3);
-        due = match pause {
-            None => Instant::now(),
-            // What was due while the last answer was awaited is late already, and its latency says so.
-            Some(pause) => {
-                let next = due.max(first) + pause;
-                tokio::time::sleep_until(next.into()).await;
-                next
-            }
-        };
+        if schedule.counts(due) {
+            latencies_us.push(due.elapsed().as_nanos() as f32 / 1e3);
+        }
     }
     Ok(latencies_us)
-}
-
-/// One of the watches that an apiserver keeps open; reads as fast as it is told.
-async fn watch(channel: Channel, prefix: String) -> Result<(), Failure> {
-    let (requests, receiver) = tokio::sync::mpsc::channel(1);
-    let create = pb::WatchCreateRequest {
-        range_end: prefix_end(prefix.as_bytes()),
-        key: prefix.into(),
-        prev_kv: true,
-        ..Default::default()
-    };
-    let create = pb::watch_request::RequestUnion::CreateRequest(create);
-    requests.send(pb::WatchRequest { request_union: Some(create) }).await?;
-    let mut answers = WatchClient::new(channel).watch(ReceiverStream::new(receiver)).await?.into_inner();
-    while answers.message().await?.is_some() {}
-    Ok(())
 }
