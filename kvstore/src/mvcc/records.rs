@@ -9,6 +9,13 @@ use std::ops::ControlFlow;
 /// How many versions one multi-get asks for at most: the engine keeps the blocks of a whole call in memory.
 const MULTI_GET_MAX: usize = 1024;
 
+/// From so many versions on it is worth a look whether they lie side by side.
+const NEIGHBOURS_MIN: usize = 16;
+
+/// A walk over a stretch of time costs a third or less of asking for each of its versions, so that it may pass so many
+/// others for each that is wanted.
+const PASSED_FOR_EACH: usize = 3;
+
 /// The records of one keyspace: what the engine has, and behind it what the writer has not written yet.
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
@@ -22,20 +29,19 @@ impl Records<'_> {
     /// The records of `ids` in their order; `None` for one that is not (or no longer) there.
     pub(super) fn get_many(&self, ids: &[VersionId]) -> Result<Vec<Option<Record>>> {
         let mut found: Vec<Option<Bytes>> = vec![None; ids.len()];
-        let mut places = Vec::new();
-        let mut wanted = Vec::new();
+        let mut written = Vec::with_capacity(ids.len());
         for (place, id) in ids.iter().enumerate() {
             match self.unwritten.binary_search_by_key(id, |(id, _)| *id) {
                 Ok(at) => found[place] = Some(self.unwritten[at].1.clone()),
-                Err(_) => {
-                    places.push(place);
-                    wanted.push(Bytes::copy_from_slice(&keys::revision_key(self.keyspace, *id)));
-                }
+                Err(_) => written.push((*id, place)),
             }
         }
-        for (places, wanted) in places.chunks(MULTI_GET_MAX).zip(wanted.chunks(MULTI_GET_MAX)) {
-            let values = self.engine.multi_get(Family::Revisions, wanted).map_err(engine_failed)?;
-            for (place, value) in places.iter().zip(values) {
+        self.get_neighbours(&mut written, &mut found)?;
+        for chunk in written.chunks(MULTI_GET_MAX) {
+            let keys: Vec<Bytes> =
+                chunk.iter().map(|(id, _)| Bytes::copy_from_slice(&self.bound(*id))).collect();
+            let values = self.engine.multi_get(Family::Revisions, &keys).map_err(engine_failed)?;
+            for ((_, place), value) in chunk.iter().zip(values) {
                 found[*place] = value;
             }
         }
@@ -44,6 +50,55 @@ impl Records<'_> {
             Some(bytes) => Record::decode(bytes).map(Some).ok_or_else(|| damaged_record(*id)),
         };
         found.into_iter().zip(ids).map(decode).collect()
+    }
+
+    /// Walks over the versions that `wanted` names if they lie close together in time, as those of keys that were created
+    /// one after the other do, and takes out of `wanted` what needs not be asked for any more.
+    fn get_neighbours(
+        &self,
+        wanted: &mut Vec<(VersionId, usize)>,
+        found: &mut [Option<Bytes>],
+    ) -> Result<()> {
+        let bounds = (wanted.iter().min(), wanted.iter().max());
+        let (Some(&(first, _)), Some(&(last, _))) = bounds else { return Ok(()) };
+        let budget = wanted.len() * (1 + PASSED_FOR_EACH);
+        let revisions = (last.revision.get() - first.revision.get()) as usize;
+        if wanted.len() < NEIGHBOURS_MIN || revisions >= budget {
+            return Ok(());
+        }
+        wanted.sort_unstable();
+        let (mut at, mut visited) = (0, 0);
+        let mut damaged = None;
+        let mut each = |key: &[u8], value: &[u8]| {
+            let Some(id) = keys::parse_revision_key(key) else {
+                damaged = Some(Error::Poisoned("a key of the revisions has a wrong length".into()));
+                return ControlFlow::Break(());
+            };
+            visited += 1;
+            // What is not there is passed by.
+            while wanted.get(at).is_some_and(|(wanted, _)| *wanted < id) {
+                at += 1;
+            }
+            while let Some((_, place)) = wanted.get(at).filter(|(wanted, _)| *wanted == id) {
+                found[*place] = Some(Bytes::copy_from_slice(value));
+                at += 1;
+            }
+            // A revision may have any number of versions: this is no stretch to be walked.
+            if at == wanted.len() || visited == budget {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let end = self.bound(VersionId::new(last.revision.next(), SubRevision::new(0)));
+        self.engine
+            .scan(Family::Revisions, &self.bound(first), &end, true, &mut each)
+            .map_err(engine_failed)?;
+        if visited < budget {
+            at = wanted.len();
+        }
+        wanted.drain(..at);
+        damaged.map_or(Ok(()), Err)
     }
 
     /// The record of `id`, if it is there.
@@ -116,4 +171,69 @@ fn bad_record(id: VersionId, what: &str) -> Error {
     tracing::error!(reason, "damaged data was found");
     // The engine has no word for the file: each of its tables is sound.
     Error::Damaged { path: STATE_DIR.into(), offset: 0, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Batch, SimEngine};
+    use crate::types::{KeyValue, LeaseId};
+
+    fn id(revision: i64, sub: u32) -> VersionId {
+        VersionId::new(Revision::new(revision), SubRevision::new(sub))
+    }
+
+    /// An engine with all versions of `present`, each of which says its name in its value.
+    fn engine(present: impl Iterator<Item = VersionId>) -> SimEngine {
+        let engine = SimEngine::new();
+        let mut batch = Batch::default();
+        for id in present {
+            let kv =
+                KeyValue::new(b"k", format!("{id:?}").as_bytes(), id.revision, id.revision, 1, LeaseId::NONE);
+            let record = keys::encode_record(keys::RecordKind::Create, None, &kv);
+            let key = keys::revision_key(KeyspaceId::DEFAULT, id);
+            batch.put(Family::Revisions, Bytes::copy_from_slice(&key), record);
+        }
+        engine.write(batch).unwrap();
+        engine
+    }
+
+    /// Whatever way they are read: the named ones, in the order in which they were named.
+    fn check(engine: &SimEngine, wanted: &[VersionId], is_there: impl Fn(&VersionId) -> bool) {
+        let records = Records { engine, keyspace: KeyspaceId::DEFAULT, unwritten: &[] };
+        let found = records.get_many(wanted).unwrap();
+        for (id, record) in wanted.iter().zip(found) {
+            let value = record.map(|record| String::from_utf8(record.kv.value().to_vec()).unwrap());
+            assert_eq!(value, is_there(id).then(|| format!("{id:?}")), "{id:?} of {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_found_like_strangers() {
+        let is_there = |id: &VersionId| id.revision.get() % 7 != 3;
+        let all =
+            (1..2_000).flat_map(|revision| (0..1 + revision as u32 % 3).map(move |sub| id(revision, sub)));
+        let engine = engine(all.clone().filter(is_there));
+        let is_there = |id: &VersionId| {
+            is_there(id) && id.revision.get() < 2_000 && id.sub.get() < 1 + id.revision.get() as u32 % 3
+        };
+        for step in [1, 2, 3, 5, 40] {
+            for (from, count) in [(100, 15), (100, 16), (100, 40), (1_900, 99), (1, 300)] {
+                let mut wanted: Vec<_> = (0..count).map(|n| id(from + n * step, (n % 4) as u32)).collect();
+                check(&engine, &wanted, is_there);
+                wanted.reverse();
+                wanted.push(wanted[3]);
+                check(&engine, &wanted, is_there);
+            }
+        }
+        check(&engine, &[], is_there);
+    }
+
+    /// Hundreds of versions in a revision between two that are wanted: the walk gives up, and nothing is missing.
+    #[test]
+    fn crowded_revisions_end_the_walk() {
+        let engine = engine((1..60).flat_map(|revision| (0..100).map(move |sub| id(revision, sub))));
+        let wanted: Vec<_> = (1..60).map(|revision| id(revision, 99)).collect();
+        check(&engine, &wanted, |_| true);
+    }
 }

@@ -123,7 +123,7 @@ fn a_page_in_the_past_reads_what_it_returns() {
     assert_eq!((result.kvs.len(), result.more, result.count), (10, true, 1000));
     assert_eq!(result.kvs[0].value(), b"value 0");
     let (reads, scanned) = keyspace.engine_reads();
-    assert!(reads <= 16 && scanned == 0, "{reads} {scanned}");
+    assert!(reads + scanned <= 16, "{reads} {scanned}");
 }
 
 #[test]
