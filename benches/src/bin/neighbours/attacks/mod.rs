@@ -7,7 +7,7 @@
 //! Invariants:
 //! - attacks talk to the server over sockets, as any client would;
 //! - each runs at a stated, bounded rate where its own work would otherwise be what slows the neighbours: the
-//!   attacker's thread also has a lower priority than server and neighbours, which share the machine with it;
+//!   attacker's thread also runs only when server and neighbours, which share the machine with it, do not;
 //! - bounds of memory are those of LIMITS.md, put together in the table's comments.
 //!
 //! Deliberately missing: attacks on peers (there are none yet), and on the disk (the tests of bad input have them).
