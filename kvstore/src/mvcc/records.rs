@@ -213,7 +213,7 @@ mod tests {
         let is_there = |id: &VersionId| id.revision.get() % 7 != 3;
         let all =
             (1..2_000).flat_map(|revision| (0..1 + revision as u32 % 3).map(move |sub| id(revision, sub)));
-        let engine = engine(all.clone().filter(is_there));
+        let engine = engine(all.filter(is_there));
         let is_there = |id: &VersionId| {
             is_there(id) && id.revision.get() < 2_000 && id.sub.get() < 1 + id.revision.get() as u32 % 3
         };
