@@ -133,8 +133,9 @@ async fn a_disk_that_fails_under_writes_ends_the_server_and_loses_nothing() {
         // Frames of the log: a sync and a write.
         (Fault::once("fdatasync", ".segment", 9, EIO), FEW, Outcome::Ended),
         (Fault::once("pwrite", ".segment", 11, ENOSPC), FEW, Outcome::Ended),
-        // A segment being made ready: no space is no reason to end, everything else is.
-        (Fault::once("fdatasync", ".preparing", 1, EIO), FEW, Outcome::Ended),
+        // A segment being made ready, which is synced in nine steps, after the one of the start: no space is no reason to
+        // end, everything else is.
+        (Fault::once("fdatasync", ".preparing", 12, EIO), FEW, Outcome::Ended),
         // The state: a flush at work, and one at the end, for which space may be wanting.
         (Fault::once("write", ".sst", 0, EIO), MANY, Outcome::Ended),
         (Fault::once("create", ".sst", 0, ENOSPC), FEW, Outcome::WentOn),
