@@ -4,10 +4,6 @@ use etcd_shim::{config, server};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// glibc's allocator takes a sixth of a put's CPU time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
