@@ -84,9 +84,9 @@ impl Event {
         EVENT_OVERHEAD_BYTES + 3 * self.kv.encoded().len() + 2 * previous
     }
 
-    /// The version that was replaced: the key's at the revision before the event's. `None` for a create, when
-    /// the same revision created the key before this event, and when that revision is below the compaction floor
-    /// (etcd's rules, whatever is still in memory).
+    /// The version that was replaced: the key's at the revision before the event's, also if the event's revision has
+    /// changed the key before. `None` for a create, when the key did not live then, and when that revision is below
+    /// the compaction floor (etcd's rules, whatever is still in memory).
     ///
     /// Read when first asked for, then remembered. The answer changes when the floor passes, so who must not
     /// change its mind asks once.

@@ -101,11 +101,14 @@ impl Reader {
     }
 
     /// The key's version at revision `at`, found from its version `id` of then or of the revision behind it. `None`
-    /// when that revision created the key, and when compaction has passed `at`.
+    /// when the key did not live then, and when compaction has passed `at`.
     pub(super) fn version_before(&self, mut id: VersionId, at: Revision) -> Result<Option<KeyValue>> {
         while id.revision > at {
             match self.shared.records().get(id)? {
-                Some(record) if record.kind == RecordKind::Create => return Ok(None),
+                // Before a life there may be the end of another, in the same revision or long ago.
+                Some(record) if record.kind == RecordKind::Create && record.previous.revision <= at => {
+                    return Ok(None);
+                }
                 Some(record) => id = record.previous,
                 None if self.floor() > at => return Ok(None),
                 None => return Err(super::records::missing_record(id)),

@@ -40,6 +40,29 @@ fn the_wire_form_is_etcds() {
     assert!(old[0].is_create() && !old[1].is_create());
 }
 
+/// Each change of a revision tells the version before the revision, as etcd reads it there.
+#[test]
+fn a_key_changed_several_times_in_a_revision_has_one_version_before_it() {
+    let mut keyspace = Keyspace::new(1 << 20);
+    keyspace.commit(&[put("a", "1")]);
+    keyspace.commit(&[delete("a")]);
+    let born = keyspace.commit(&[put("a", "2"), delete("a"), put("a", "3")]);
+    let changed = keyspace.commit(&[delete("a"), put("a", "4"), delete("a"), put("a", "5"), put("b", "1")]);
+    let rules = |keyspace: &Keyspace, born: &[Arc<Event>], changed: &[Arc<Event>]| {
+        let reader = keyspace.reader();
+        let all = |events: &[Arc<Event>]| {
+            events.iter().map(|event| previous_value(event, &reader)).collect::<Vec<_>>()
+        };
+        assert_eq!(all(born), [None, None, None]);
+        let deleted = Some("3".to_string());
+        assert_eq!(all(changed), [deleted.clone(), None, deleted, None, None], "{:?}", all(changed));
+    };
+    rules(&keyspace, &born, &changed);
+    keyspace.reload();
+    let past = history(&keyspace.reader(), 4, 5, 1 << 20).unwrap();
+    rules(&keyspace, &past[..3], &past[3..]);
+}
+
 #[test]
 fn live_events_know_the_version_before_without_the_engine() {
     let mut keyspace = Keyspace::new(1 << 20);
