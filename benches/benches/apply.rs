@@ -40,7 +40,7 @@ impl Node {
         let dir = directory();
         let engine =
             RocksEngine::open(dir.path().join("state"), &RocksOptions::default()).expect("an engine");
-        let options = ApplyOptions { value_cache_bytes: 8 << 20 };
+        let options = ApplyOptions { value_cache_bytes: 8 << 20, changes_in_place: true };
         Self {
             machine: StateMachine::load(Arc::new(engine), options).expect("a fresh state"),
             value: vec![b'v'; value_bytes].into(),

@@ -208,7 +208,8 @@ struct Seen {
 }
 
 fn load(engine: &Arc<SimEngine>) -> StateMachine {
-    StateMachine::load(engine.clone(), ApplyOptions { value_cache_bytes: 1 << 10 }).expect(MEMORY_WORKS)
+    StateMachine::load(engine.clone(), ApplyOptions { value_cache_bytes: 1 << 10, changes_in_place: true })
+        .expect(MEMORY_WORKS)
 }
 
 /// Events of an entry: revisions without gaps, changes of one revision in order.

@@ -162,9 +162,9 @@ fn expose_work(out: &mut Exposition, metrics: &MetricsSnapshot) {
         ("holdfast_read_indexes_total", "Reads that had to ask the group.", metrics.read_indexes),
         ("holdfast_flushes_total", "Flushes of the storage engine.", metrics.flushes),
         (
-            "holdfast_core_moves_total",
-            "Times that the core went to its own thread because syncs were slow.",
-            metrics.core_moves,
+            "holdfast_syncs_beside_total",
+            "Log writes that were synced on a thread beside the one that serves requests.",
+            metrics.syncs_beside,
         ),
         ("holdfast_versions_removed_total", "Dead versions removed by compaction.", metrics.versions_removed),
     ] {

@@ -49,12 +49,14 @@ pub struct Applied {
 pub struct ApplyOptions {
     /// How many bytes of values stay in memory, over all keyspaces.
     pub value_cache_bytes: usize,
+    /// Whether readers wait while a batch of entries is applied, see [`crate::mvcc::Versions::change_in_place`].
+    pub changes_in_place: bool,
 }
 
 impl Default for ApplyOptions {
     fn default() -> Self {
         // Holds the working set of a small cluster; misses cost one read of the engine.
-        Self { value_cache_bytes: 32 << 20 }
+        Self { value_cache_bytes: 32 << 20, changes_in_place: false }
     }
 }
 
@@ -62,6 +64,7 @@ impl Default for ApplyOptions {
 pub struct StateMachine {
     engine: Arc<dyn Engine>,
     cache: Arc<ValueCache>,
+    changes_in_place: bool,
     keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     alarms: BTreeSet<Alarm>,
     position: Position,
@@ -91,6 +94,7 @@ impl StateMachine {
         let has_format = stored::check_format(&*engine)?;
         let mut machine = StateMachine {
             cache: ValueCache::new(options.value_cache_bytes),
+            changes_in_place: options.changes_in_place,
             keyspaces: BTreeMap::new(),
             alarms: stored::read_alarms(&*engine)?,
             position: stored::read_position(&*engine)?,
@@ -213,7 +217,11 @@ impl StateMachine {
         Ok(match self.keyspaces.entry(id) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(Keyspace::load(id, &self.engine, &self.cache)?)
+                let keyspace = entry.insert(Keyspace::load(id, &self.engine, &self.cache)?);
+                if self.changes_in_place {
+                    keyspace.versions.change_in_place();
+                }
+                keyspace
             }
         })
     }

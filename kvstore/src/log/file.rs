@@ -4,6 +4,7 @@
 //! last one may be lost in a crash, sector by sector; before [`Files::sync_dir`] returns, so may any creation,
 //! removal or renaming in that directory. A sector (512 bytes) is either old or new, never a mixture.
 
+use super::direct::DirectFile;
 use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -49,7 +50,7 @@ pub trait File: Send + Sync {
     }
 }
 
-/// The operating system's files.
+/// The operating system's files. Whole pages are written past the page cache ([`DirectFile`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFiles;
 
@@ -72,12 +73,12 @@ impl Files for OsFiles {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(OsFile(fs::OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Box::new(OsFile::new(fs::OpenOptions::new().read(true).write(true).open(path)?, path)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
-        let options = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(Box::new(OsFile(options)))
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Box::new(OsFile::new(file, path)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -93,22 +94,34 @@ impl Files for OsFiles {
     }
 }
 
-struct OsFile(fs::File);
+struct OsFile {
+    file: fs::File,
+    direct: Option<DirectFile>,
+}
+
+impl OsFile {
+    fn new(file: fs::File, path: &Path) -> Self {
+        Self { file, direct: DirectFile::open(path) }
+    }
+}
 
 impl File for OsFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        match &self.direct {
+            Some(direct) if direct.takes(offset, bytes.len()) => direct.write_at(offset, bytes),
+            _ => self.file.write_all_at(bytes, offset),
+        }
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(bytes, offset)
+        self.file.read_exact_at(bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 }

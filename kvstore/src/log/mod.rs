@@ -2,7 +2,8 @@
 //!
 //! What raft must remember (hard state and entries) goes through [`Log::append`]: one call is one *frame*,
 //! one write and one `fdatasync`, and when it returns the frame survives a power loss. The state engine runs
-//! without a write-ahead log of its own because this log is that log.
+//! without a write-ahead log of its own because this log is that log. [`Log::begin_append`] and [`Log::finish_append`]
+//! are the two halves of it, for an owner who must not wait for the disk: between them the log takes nothing else.
 //!
 //! On disk the log is a directory of *segments*, `<sequence>.segment`, each written through with zeros and
 //! synced before it is used: a sync into blocks that were written before costs half of one that makes the
@@ -42,9 +43,11 @@
 //! [`Log::last_index`], covers some of it.
 //!
 //! Deliberately missing: a lock on the directory (the data directory has one), compression, encryption,
-//! knowledge of raft, threads (a [`SegmentJob`] runs wherever the caller wants), direct I/O.
+//! knowledge of raft, threads (a [`SegmentJob`] runs wherever the caller wants).
 
+mod append;
 mod damage;
+mod direct;
 mod file;
 mod format;
 mod read;
@@ -59,6 +62,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use append::Append;
 pub use file::{File, Files, OsFiles};
 pub use format::FORMAT_VERSION;
 pub use segment::{PreparedSegment, SegmentJob};

@@ -15,6 +15,7 @@ use crate::types::{LogIndex, Result};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A directory that was read and is ready to be written to.
 pub(super) struct Opened {
@@ -120,7 +121,7 @@ fn open_segments(files: &dyn Files, dir: &Path, sequences: &[Sequence]) -> Resul
         if found.first().is_some_and(|first| first.header.log_id != header.log_id) {
             return Err(unusable(&path, "this segment belongs to another raft log"));
         }
-        let segment = Segment { sequence, path, file, bytes, end: SEGMENT_HEADER_BYTES };
+        let segment = Segment { sequence, path, file: Arc::from(file), bytes, end: SEGMENT_HEADER_BYTES };
         found.push(Found { header, segment });
     }
     Ok(found)

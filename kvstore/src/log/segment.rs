@@ -24,7 +24,8 @@ const RETIRED_SEGMENTS: usize = 4;
 pub(super) struct Segment {
     pub sequence: Sequence,
     pub path: PathBuf,
-    pub file: Box<dyn File>,
+    /// Shared with an append under way.
+    pub file: Arc<dyn File>,
     /// How much of the file is written through and may hold frames.
     pub bytes: u64,
     /// Where the next frame begins.
@@ -164,11 +165,11 @@ impl SegmentJob {
             self.files.rename(&preparing, &path)?;
             Ok(file)
         });
-        let file = made.map_err(|error| {
+        let file: Arc<dyn File> = Arc::from(made.map_err(|error| {
             // Holds nothing and may be what filled the disk. If this fails too, the next start removes it.
             let _ = self.files.remove(&preparing);
             io_failed(&path, "making the log segment", &error)
-        })?;
+        })?);
         self.sync_dir()?;
         Ok(Segment { sequence: plan.sequence, path, file, bytes: plan.bytes, end: SEGMENT_HEADER_BYTES })
     }

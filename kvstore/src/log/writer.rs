@@ -1,31 +1,25 @@
-//! The log itself: one owner, one frame for each append.
+//! The log itself: one owner, its segments, and what of it is on the disk.
 
-use super::damage::io_failed;
 use super::file::Files;
-use super::format::{
-    FRAME_HEADER_BYTES, FrameHeader, LogId, MAX_PAYLOAD_BYTES, PAGE_BYTES, SEGMENT_HEADER_BYTES,
-    SegmentHeader, Sequence, frame_bytes, page_start, zeros_end,
-};
+use super::format::{LogId, PAGE_BYTES, SEGMENT_HEADER_BYTES, Sequence};
 use super::recover::{self, Opened};
 use super::seal::Sealed;
 use super::segment::{
     Plan, PreparedSegment, Retired, RetiredQueue, Segment, SegmentJob, Ticket, is_usable_size,
 };
-use super::table::{Slot, Table};
-use super::{HardState, LogConfig, LogEntry, Recovered, record};
-use crate::types::{Error, InvalidRequest, LogIndex, Result};
+use super::table::Table;
+use super::{HardState, LogConfig, Recovered};
+use crate::types::{Error, LogIndex, Result};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::Duration;
 
 /// A segment that must grow because the next one is not ready grows by at least this, so that not every append
 /// pays for it.
 const GROW_BYTES: u64 = 1 << 20;
-/// The buffer for a frame is kept from append to append up to this size.
-const KEPT_BUFFER_BYTES: usize = 4 << 20;
 
 /// The durable raft log. See the module's text.
 pub struct Log {
@@ -39,13 +33,15 @@ pub struct Log {
     retired: RetiredQueue,
     job_running: Arc<AtomicBool>,
     pub(super) table: Table,
-    hard_state: Option<HardState>,
+    pub(super) hard_state: Option<HardState>,
     pub(super) next_frame: u64,
-    /// The bytes of the page that the next frame begins in, up to there. During an append: the whole write.
+    /// The bytes of the page that the next frame begins in, up to there. An append under way has them.
     pub(super) buffer: Vec<u8>,
     pub(super) sealed: Sealed,
     poisoned: Option<String>,
-    last_sync_us: u64,
+    /// Between the two halves of an append.
+    pub(super) is_appending: bool,
+    pub(super) last_sync: Duration,
     unprepared: u64,
 }
 
@@ -87,7 +83,8 @@ impl Log {
             buffer: opened.tail,
             sealed: Sealed::No,
             poisoned: None,
-            last_sync_us: 0,
+            is_appending: false,
+            last_sync: Duration::ZERO,
             unprepared: 0,
         };
         if is_new {
@@ -96,40 +93,6 @@ impl Log {
         }
         log.seal_durably()?;
         Ok((log, opened.recovered))
-    }
-
-    /// Makes the hard state (if it changed) and the entries durable, in one write and one sync.
-    ///
-    /// An entry with an index that is there already replaces that one and everything behind it. On
-    /// [`Error::NoSpace`] nothing was written and the same call may be tried again; any other failure poisons.
-    ///
-    /// # Panics
-    /// If the entries are not consecutive or do not continue (or replace) the ones that are there.
-    pub fn append(&mut self, hard_state: Option<HardState>, entries: &[LogEntry]) -> Result<()> {
-        self.check_usable()?;
-        if hard_state.is_none() && entries.is_empty() {
-            return Ok(());
-        }
-        if let Some(first) = entries.first() {
-            assert!(
-                self.table.accepts(first.index),
-                "entry {} neither continues nor replaces the log's {}..={}",
-                first.index,
-                self.first_index(),
-                self.last_index()
-            );
-            assert!(
-                entries.windows(2).all(|pair| pair[1].index == pair[0].index.next()),
-                "the entries of one append are consecutive"
-            );
-        }
-        self.write_frame(hard_state, None, entries)
-    }
-
-    /// Forgets all entries: a snapshot up to `last` was installed durably, and the log goes on behind it.
-    pub fn restart_after(&mut self, last: LogIndex, hard_state: Option<HardState>) -> Result<()> {
-        self.check_usable()?;
-        self.write_frame(hard_state, Some(last), &[])
     }
 
     /// Gives up the segments that hold only entries below `keep_from`. No disk work: [`Log::housekeeping`]
@@ -196,8 +159,8 @@ impl Log {
     }
 
     /// How long the last append's sync took.
-    pub fn last_sync_us(&self) -> u64 {
-        self.last_sync_us
+    pub fn last_sync(&self) -> Duration {
+        self.last_sync
     }
 
     /// How often an append had to make a segment, or make one longer, because none was ready.
@@ -206,6 +169,7 @@ impl Log {
     }
 
     pub(super) fn check_usable(&self) -> Result<()> {
+        assert!(!self.is_appending, "what an append under way leads to is not known yet");
         match &self.poisoned {
             Some(why) => Err(Error::Poisoned(why.clone())),
             None => Ok(()),
@@ -224,93 +188,13 @@ impl Log {
         active
     }
 
-    fn active_mut(&mut self) -> &mut Segment {
+    pub(super) fn active_mut(&mut self) -> &mut Segment {
         let Some(active) = self.segments.back_mut() else { unreachable!("a segment is in use from open on") };
         active
     }
 
-    fn write_frame(
-        &mut self,
-        hard_state: Option<HardState>,
-        restart: Option<LogIndex>,
-        entries: &[LogEntry],
-    ) -> Result<()> {
-        let payload_bound = record::payload_bound(entries);
-        if payload_bound > MAX_PAYLOAD_BYTES {
-            let [size_bytes, limit_bytes] = [payload_bound, MAX_PAYLOAD_BYTES].map(|bytes| bytes as usize);
-            return Err(InvalidRequest::TooLarge { size_bytes, limit_bytes }.into());
-        }
-        match self.make_room(frame_bytes(payload_bound) + FRAME_HEADER_BYTES) {
-            Err(error @ Error::NoSpace(_)) => return Err(error),
-            other => other.map_err(|error| self.poison(&error))?,
-        }
-        let first_in_segment = !self.active().has_frames();
-        let new_state = hard_state.or(if first_in_segment { self.hard_state } else { None });
-        let frame_at = self.buffer.len();
-        self.buffer.resize(frame_at + FRAME_HEADER_BYTES as usize, 0);
-        if first_in_segment {
-            record::put_position(&mut self.buffer, self.table.last_index());
-        }
-        if let Some(last) = restart {
-            record::put_restart(&mut self.buffer, last);
-        }
-        if let Some(state) = new_state {
-            record::put_hard_state(&mut self.buffer, state);
-        }
-        let mut records = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let start = self.buffer.len();
-            record::put_entry(&mut self.buffer, entry);
-            records.push((start, self.buffer.len() - start));
-        }
-        let start = page_start(self.active().end);
-        let old_end = self.active().end;
-        let header = SegmentHeader { log_id: self.log_id, sequence: self.active().sequence };
-        FrameHeader::seal(header, self.next_frame, &mut self.buffer[frame_at..]);
-        let end = old_end + frame_bytes((self.buffer.len() - frame_at) as u64 - FRAME_HEADER_BYTES);
-        self.write_and_sync(start, end).map_err(|error| self.poison(&error))?;
-
-        // Durable from here on.
-        self.sealed = Sealed::No;
-        self.next_frame += 1;
-        self.hard_state = new_state.or(self.hard_state);
-        if let Some(last) = restart {
-            self.table = Table::starting_after(last);
-        }
-        for (entry, (at, bytes)) in entries.iter().zip(records) {
-            let slot = Slot { sequence: header.sequence, offset: start + at as u64, bytes: bytes as u32 };
-            self.table.set(entry.index, slot);
-        }
-        self.active_mut().end = end;
-        self.keep_tail(start, end);
-        Ok(())
-    }
-
-    /// Writes the buffer at `start` with zeros behind it, whole pages only, and syncs.
-    fn write_and_sync(&mut self, start: u64, end: u64) -> Result<()> {
-        let segment_bytes = self.active().bytes;
-        assert!(end <= segment_bytes, "room was made for the frame");
-        self.buffer.resize((zeros_end(end, segment_bytes) - start) as usize, 0);
-        let active = self.active();
-        let failed = |error| io_failed(&active.path, "writing the raft log", &error);
-        active.file.write_at(start, &self.buffer).map_err(failed)?;
-        let before = Instant::now();
-        active.file.sync_data().map_err(failed)?;
-        self.last_sync_us = before.elapsed().as_micros() as u64;
-        Ok(())
-    }
-
-    /// Leaves in the buffer what the next write begins with.
-    fn keep_tail(&mut self, start: u64, end: u64) {
-        let tail = (page_start(end) - start) as usize..(end - start) as usize;
-        let bytes = tail.len();
-        self.buffer.copy_within(tail, 0);
-        self.buffer.truncate(bytes);
-        self.buffer.shrink_to(KEPT_BUFFER_BYTES);
-    }
-
     /// Sees to it that the segment in use has room for `bytes`.
-    fn make_room(&mut self, bytes: u64) -> Result<()> {
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<()> {
         if self.active().end + bytes <= self.active().bytes {
             return Ok(());
         }

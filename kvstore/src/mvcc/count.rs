@@ -99,7 +99,7 @@ impl View<'_> {
         if at >= self.revision {
             return Ok(now);
         }
-        let deltas = self.overtaken_by.map(|shared| &shared.deltas);
+        let deltas = self.reader.map(|(shared, _)| &shared.deltas);
         let mut delta =
             deltas.and_then(|deltas| deltas.take(at, self.revision)).unwrap_or_else(|| Delta::new(at));
         let records_max = now / ENTRIES_PER_RECORD;

@@ -22,7 +22,7 @@
 //! - what is written depends on the commands alone, not on how far removal has come.
 //!
 //! Deliberately missing: transactions (`apply` composes them), leases (a number here), raft, clocks, and locks
-//! between the writer and its readers.
+//! between the writer and its readers, but for the window that they share (`window`).
 
 mod cache;
 mod count;
@@ -38,6 +38,7 @@ mod removal;
 mod select;
 mod versions;
 mod view;
+mod window;
 
 pub use cache::{VALUE_OVERHEAD_BYTES, ValueCache};
 pub use entry::{Entry, Head};

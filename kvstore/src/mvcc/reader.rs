@@ -1,43 +1,35 @@
-//! Reading what is published: readers, and the snapshots they take. Nothing here blocks the writer.
+//! Reading what is published: readers, and the snapshots they take. Nothing here blocks the writer; taking a snapshot may
+//! wait for it, see [`window`](super::window).
 
 use super::cache::ValueCache;
 use super::count::Deltas;
 use super::entry::Entry;
-use super::index::Root;
 use super::keys::RecordKind;
 use super::records::Records;
 use super::select::rest_of;
 use super::view::View;
+use super::window::{Published, Window};
 use crate::command::{Projection, RangeQuery, RangeResult, ReadAt};
 use crate::storage::Engine;
 use crate::types::{Error, KeyRange, KeyValue, KeyspaceId, Result, Revision, VersionId};
-use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 /// How often a read of the latest data begins again because compaction removed a version under it. Each
 /// attempt needs a newer compaction to fail, so that more than one is rare already.
 const ATTEMPTS_MAX: usize = 16;
 
-/// What readers may see; replaced as one, so that a root never meets another root's revision or floor.
-pub(super) struct Published {
-    pub(super) root: Root,
-    pub(super) revision: Revision,
-    /// `None`: nothing was ever compacted (not even to revision 0).
-    pub(super) floor: Option<Revision>,
-}
-
 /// What the writer and all readers of one keyspace share.
 pub(super) struct Shared {
     pub(super) keyspace: KeyspaceId,
     pub(super) engine: Arc<dyn Engine>,
     pub(super) cache: Arc<ValueCache>,
-    pub(super) published: ArcSwap<Published>,
+    pub(super) window: Window,
     pub(super) deltas: Deltas,
 }
 
 impl Shared {
     pub(super) fn floor(&self) -> Revision {
-        self.published.load().floor.unwrap_or(Revision::NONE)
+        self.window.floor()
     }
     /// The records as readers may see them.
     pub(super) fn records(&self) -> Records<'_> {
@@ -54,7 +46,7 @@ pub struct Reader {
 impl Reader {
     /// The newest published revision.
     pub fn revision(&self) -> Revision {
-        self.shared.published.load().revision
+        self.shared.window.revision()
     }
 
     /// The oldest readable revision; [`Revision::NONE`] when nothing was compacted.
@@ -64,7 +56,7 @@ impl Reader {
 
     /// The keyspace as it is published now. Holding it keeps old index nodes in memory, nothing else.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { published: self.shared.published.load_full(), shared: self.shared.clone() }
+        Snapshot { published: self.shared.window.look(), shared: self.shared.clone() }
     }
 
     /// Executes `query`; gives also the revision of the snapshot it was executed on.
@@ -203,7 +195,7 @@ impl Snapshot {
             floor: self.floor(),
             records: self.shared.records(),
             cache: &self.shared.cache,
-            overtaken_by: Some(&self.shared),
+            reader: Some((&self.shared, &self.published)),
         }
     }
 }

@@ -7,14 +7,14 @@ use super::event::{Event, EventKind, Previous};
 use super::index::{Index, Root};
 use super::keys::{self, RecordKind};
 use super::live_bytes_of;
-use super::reader::{Published, Reader, Shared};
+use super::reader::{Reader, Shared};
 use super::records::{Records, engine_failed};
 use super::removal::Progress;
 use super::view::View;
+use super::window::{Published, Window};
 use crate::command::{RangeQuery, RangeResult};
 use crate::storage::{Batch, Change, Engine, Family};
 use crate::types::{Error, KeyValue, KeyspaceId, LeaseId, Result, Revision, VersionId};
-use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,6 +37,9 @@ pub struct Versions {
     unwritten: Vec<(VersionId, Bytes)>,
     pinned: Vec<(Arc<Entry>, KeyValue)>,
     is_changed: bool,
+    /// Whether the index is taken from the readers to be changed, and whether it is now.
+    takes_back: bool,
+    has_taken: bool,
     /// Where the counters stand in the batch of this turn: there is no need to write them twice.
     counters_at: usize,
 }
@@ -62,9 +65,9 @@ impl Versions {
             Some(bytes) => Progress::decode(&bytes).ok_or_else(|| damaged("the removal's progress"))?,
         };
         let index = load_index(keyspace, &*engine, revision)?;
-        let published = ArcSwap::from_pointee(Published { root: index.root(), revision, floor });
+        let window = Window::new(Published::new(index.root(), revision, floor));
         Ok(Versions {
-            shared: Arc::new(Shared { keyspace, engine, cache, published, deltas: Deltas::default() }),
+            shared: Arc::new(Shared { keyspace, engine, cache, window, deltas: Deltas::default() }),
             index,
             revision,
             written: revision,
@@ -74,8 +77,17 @@ impl Versions {
             unwritten: Vec::new(),
             pinned: Vec::new(),
             is_changed: false,
+            takes_back: false,
+            has_taken: false,
             counters_at: usize::MAX,
         })
+    }
+
+    /// From now on the index is changed in place where no reader has it: cheaper, but from the first write of a turn to
+    /// its publication a reader that wants a snapshot has to wait. For a writer that shares its thread with most readers:
+    /// none of them may run on that thread in between.
+    pub fn change_in_place(&mut self) {
+        self.takes_back = true;
     }
 
     /// The newest finished revision, published or not; [`Revision::FIRST`] when nothing was ever written.
@@ -163,6 +175,10 @@ impl Versions {
         let floor = self.floor();
         let previous = before.map(Entry::head).filter(|head| head.is_live() || head.id.revision >= floor);
         head.previous = previous.map_or(VersionId::NONE, |previous| previous.id);
+        if self.takes_back && !self.has_taken {
+            self.has_taken = true;
+            self.shared.window.take_back();
+        }
         let keyspace = self.shared.keyspace;
         let record = keys::encode_record(kind, previous, kv);
         batch.put(
@@ -237,8 +253,8 @@ impl Versions {
             return;
         }
         assert_eq!(self.written, self.revision, "a revision is half written");
-        let published = Published { root: self.index.root(), revision: self.revision, floor: self.floor };
-        self.shared.published.store(Arc::new(published));
+        self.shared.window.show(Published::new(self.index.root(), self.revision, self.floor));
+        self.has_taken = false;
         for (entry, kv) in self.pinned.drain(..) {
             self.shared.cache.hold(&entry, kv);
         }
@@ -259,7 +275,7 @@ impl Versions {
             floor: self.floor(),
             records: Records { unwritten: &self.unwritten, ..self.shared.records() },
             cache: &self.shared.cache,
-            overtaken_by: None,
+            reader: None,
         }
     }
 
@@ -287,6 +303,12 @@ impl Versions {
         }
         self.counters_at = batch.changes.len();
         batch.put(Family::Meta, Bytes::copy_from_slice(&key), counters);
+    }
+}
+
+impl Drop for Versions {
+    fn drop(&mut self) {
+        self.shared.window.close();
     }
 }
 

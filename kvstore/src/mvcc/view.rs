@@ -10,6 +10,7 @@ use super::index::Root;
 use super::keys::RecordKind;
 use super::reader::Shared;
 use super::records::{Records, damaged_record, missing_record};
+use super::window::Published;
 use crate::command::ReadAt;
 use crate::types::{Error, KeyRange, KeyValue, Result, Revision, SubRevision, VersionId};
 use std::collections::HashMap;
@@ -35,8 +36,8 @@ pub(super) struct View<'a> {
     pub(super) floor: Revision,
     pub(super) records: Records<'a>,
     pub(super) cache: &'a ValueCache,
-    /// Where compaction may overtake this view; `None` for the writer, which compacts itself.
-    pub(super) overtaken_by: Option<&'a Shared>,
+    /// Whose compaction may overtake this view, and what the view is of; `None` for the writer, which compacts itself.
+    pub(super) reader: Option<(&'a Shared, &'a Published)>,
 }
 
 /// A key that lives at the revision asked for.
@@ -84,6 +85,7 @@ impl Found {
 impl View<'_> {
     /// The revision to read at, by etcd's rules: the future is refused before the compacted past.
     pub(super) fn read_at(&self, at: ReadAt) -> Result<Revision> {
+        self.reader.map_or(Ok(()), |(_, published)| published.check())?;
         match at {
             ReadAt::Latest | ReadAt::Revision(Revision::NONE) => Ok(self.revision),
             ReadAt::Revision(at) if at > self.revision => {
@@ -97,7 +99,7 @@ impl View<'_> {
     }
 
     pub(super) fn floor_now(&self) -> Revision {
-        self.overtaken_by.map_or(self.floor, Shared::floor)
+        self.reader.map_or(self.floor, |(shared, _)| shared.floor())
     }
 
     /// Why a version that this view needs for revision `at` is not there.

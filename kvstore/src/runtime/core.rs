@@ -3,11 +3,12 @@
 use super::core_policy::Policy;
 use super::shared::Shared;
 use super::sync_pace::SyncPace;
-use super::{DirectoryLock, JobQueue, LogicalClock, Metrics, Note, Work};
+use super::turn::{TurnState, UnderWay};
+use super::{DirectoryLock, JobQueue, LogicalClock, Metrics, Work};
 use crate::apply::{Applied, Committed, StateMachine};
 use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
-use crate::consensus::{Effects, Input, Node, ProposeRefused, Role};
-use crate::log::Log;
+use crate::consensus::{Effects, Input, Node, Persist, ProposeRefused, Role};
+use crate::log::{Append, Log};
 use crate::propose::{Lanes, Submission, Waiters, WakeList, split_into_batches};
 use crate::read::ReadBarriers;
 use crate::types::{CallerId, EntryKind, Error, KeyspaceId, LogEntry, LogIndex, RequestId, Result};
@@ -34,18 +35,18 @@ pub(crate) struct Core {
     waiters: Waiters,
     /// The number of the log's next frame, as of the last tick.
     pub(super) next_frame_at_tick: u64,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
     /// Applied, and not yet told to consensus.
     unreported_applied: Option<LogIndex>,
-    reads: ReadBarriers,
-    sync_pace: SyncPace,
+    pub(super) reads: ReadBarriers,
+    pub(super) sync_pace: SyncPace,
+    /// Where the present turn is.
+    pub(super) turn: TurnState,
     /// Batches proposed here and not yet committed, with the bytes that identify them: what is committed need
     /// not be decoded again.
     proposed: VecDeque<(Bytes, Arc<Batch>)>,
     proposer: u64,
     pub(super) next_request: RequestId,
-    /// What the turn that failed had not come to.
-    undone: Work,
     /// Keeps the data directory locked for as long as anything here may write in it.
     _directory: Arc<DirectoryLock>,
 }
@@ -84,10 +85,10 @@ impl Core {
             unreported_applied: None,
             reads: parts.reads,
             sync_pace: SyncPace::default(),
+            turn: TurnState::default(),
             proposed: VecDeque::new(),
             proposer: parts.boot_nonce,
             next_request: RequestId::new(1),
-            undone: Work::default(),
             _directory: parts.directory,
         }
     }
@@ -114,63 +115,13 @@ impl Core {
         !self.lanes.is_empty() || self.has_expired_leases()
     }
 
-    /// Whether syncs take so long that nobody else should wait for them.
-    pub(super) fn has_slow_syncs(&self) -> bool {
-        self.sync_pace.is_slow()
-    }
-
-    /// Does all of `work`. Gives `false` when it was told to stop.
-    ///
-    /// # Errors
-    /// Any error is the end: the caller must not call again but [`Core::fail`].
-    pub(crate) fn turn(&mut self, mut work: Work) -> Result<bool> {
-        let stop = work.stop;
-        match self.work_off(&mut work) {
-            Ok(()) => Ok(!stop),
-            Err(error) => {
-                self.undone = work;
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes each part of `work` when it comes to it.
-    fn work_off(&mut self, work: &mut Work) -> Result<()> {
-        for _ in 0..work.ticks {
-            self.tick()?;
-        }
-        for note in std::mem::take(&mut work.notes) {
-            match note {
-                Note::Job(done) => self.job_done(done)?,
-                Note::DiskSpace { free_bytes, total_bytes } => {
-                    self.policy.disk_space(free_bytes, total_bytes)
-                }
-            }
-        }
-        self.policy.removal_waits.append(&mut work.removals);
-        for slot in work.reads.drain(..) {
-            self.reads.wait(slot);
-        }
-        self.ask_for_reads()?;
-        let mut submissions = self.expire_leases();
-        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions)));
-        self.propose(submissions)?;
-        self.answer_refused()?;
-        self.after_turn()?;
-        if work.ticks > 0 {
-            self.seal_resting_log()?;
-        }
-        self.wakes.wake();
-        Ok(())
-    }
-
-    fn tick(&mut self) -> Result<()> {
+    pub(super) fn tick(&mut self) -> Result<()> {
         self.step(Input::Tick)?;
         self.reads.tick(&mut self.wakes);
         self.on_policy_tick()
     }
 
-    fn ask_for_reads(&mut self) -> Result<()> {
+    pub(super) fn ask_for_reads(&mut self) -> Result<()> {
         if let Some(context) = self.reads.begin_attempt() {
             Metrics::add(&self.shared.metrics.read_indexes, 1);
             self.step(Input::ReadIndex(context))?;
@@ -178,14 +129,21 @@ impl Core {
         Ok(())
     }
 
-    /// Proposes everything, in as few entries and syncs as the bounds allow.
+    /// Proposes everything, in as few entries and syncs as the bounds allow, and waits for the disk.
     pub(super) fn propose(&mut self, submissions: Vec<Submission>) -> Result<()> {
+        self.encode(submissions).into_iter().try_for_each(|encoded| self.propose_encoded(encoded))
+    }
+
+    /// The entries of `submissions`, as many together as one log write takes. Whoever waits for them is remembered: they
+    /// are proposed in this order, and before anything else.
+    pub(super) fn encode(&mut self, submissions: Vec<Submission>) -> Vec<Vec<Bytes>> {
         if submissions.is_empty() {
-            return Ok(());
+            return Vec::new();
         }
         let admitted = self.refuse_what_has_no_space(submissions);
         let clock = self.clock.now();
         let proposals = split_into_batches(admitted, self.proposer, clock, &mut self.next_request);
+        let mut writes = Vec::new();
         let mut encoded = Vec::with_capacity(proposals.len());
         let mut bytes = 0;
         for proposal in proposals {
@@ -195,15 +153,16 @@ impl Core {
             self.proposed.push_back((data.clone(), Arc::new(proposal.batch)));
             encoded.push(data);
             if bytes >= TURN_BYTES_MAX {
-                self.propose_encoded(std::mem::take(&mut encoded))?;
+                writes.push(std::mem::take(&mut encoded));
                 bytes = 0;
             }
         }
-        self.propose_encoded(encoded)
+        writes.push(encoded);
+        writes
     }
 
-    /// Proposes a batch without commands: it only carries the clock.
-    pub(super) fn propose_clock(&mut self) -> Result<()> {
+    /// A batch without commands: it only carries the clock.
+    pub(super) fn encode_clock(&mut self) -> Vec<Bytes> {
         let batch = Batch {
             proposer: self.proposer,
             clock: self.clock.now(),
@@ -212,10 +171,10 @@ impl Core {
         };
         let data = encode_batch(&batch);
         self.proposed.push_back((data.clone(), Arc::new(batch)));
-        self.propose_encoded(vec![data])
+        vec![data]
     }
 
-    fn propose_encoded(&mut self, encoded: Vec<Bytes>) -> Result<()> {
+    pub(super) fn propose_encoded(&mut self, encoded: Vec<Bytes>) -> Result<()> {
         if encoded.is_empty() {
             return Ok(());
         }
@@ -235,7 +194,7 @@ impl Core {
     }
 
     /// Gives consensus an input and carries out all effects that follow from it.
-    fn step(&mut self, input: Input) -> Result<Option<ProposeRefused>> {
+    pub(super) fn step(&mut self, input: Input) -> Result<Option<ProposeRefused>> {
         let mut effects = self.node.step(input);
         let refused = effects.refused;
         while let Some(next) = self.carry_out(effects)? {
@@ -258,18 +217,37 @@ impl Core {
             self.apply(effects.commit)?;
         }
         if let Some(persist) = effects.persist {
-            let started = Instant::now();
-            self.log.append(persist.hard_state, &persist.entries)?;
-            let took = started.elapsed();
-            self.shared.metrics.log_sync.observe(took);
-            self.sync_pace.observe(took);
             // What was applied is told with the next step; raft only needs it now and then.
             self.unreported_applied = applied.or(self.unreported_applied);
-            return Ok(Some(Input::Persisted(persist.number)));
+            return self.persist(persist);
         }
         // Newer than what is still to be told, if there is both.
         let unreported = self.unreported_applied.take();
         Ok(applied.or(unreported).map(Input::Applied))
+    }
+
+    /// Writes and syncs here and now, or leaves it to whoever carries the turn's append elsewhere.
+    fn persist(&mut self, persist: Persist) -> Result<Option<Input>> {
+        let started = Instant::now();
+        let Some(mut append) = self.log.begin_append(persist.hard_state, &persist.entries)? else {
+            return Ok(Some(Input::Persisted(persist.number)));
+        };
+        let under_way = UnderWay { number: persist.number, started };
+        if self.turn.goes_beside {
+            self.turn.leaves = Some((append, under_way));
+            return Ok(None);
+        }
+        append.run();
+        self.persisted(append, &under_way).map(Some)
+    }
+
+    /// The disk has answered.
+    pub(super) fn persisted(&mut self, append: Append, under_way: &UnderWay) -> Result<Input> {
+        self.log.finish_append(append)?;
+        let took = under_way.started.elapsed();
+        self.shared.metrics.log_sync.observe(took);
+        self.sync_pace.observe(self.log.last_sync());
+        Ok(Input::Persisted(under_way.number))
     }
 
     fn apply(&mut self, entries: Vec<LogEntry>) -> Result<()> {
@@ -363,7 +341,7 @@ impl Core {
         self.shared.failure.set(error.clone());
         let queued = self.shared.mailbox.close(error.clone());
         let waiting = Work { submissions: self.lanes.take().into(), ..Work::default() };
-        for work in [std::mem::take(&mut self.undone), waiting, queued] {
+        for work in [self.take_undone(), waiting, queued] {
             for submission in work.submissions {
                 if let Some((slot, _permit)) = submission.waiter {
                     slot.complete(Err(error.clone()), &mut self.wakes);

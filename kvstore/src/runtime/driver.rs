@@ -1,10 +1,10 @@
 //! Where the core runs.
 
 use super::core::Core;
-use super::handover::{Found, Handover};
 use super::shared::Shared;
-use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, Work};
-use crate::types::Error;
+use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, SyncBeside, Turn, Work};
+use crate::log::Append;
+use crate::types::{Error, Result};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -26,8 +26,8 @@ pub enum Placement {
     /// In the future that [`crate::store::Store::take_core`] gives: the embedder spawns it beside its requests.
     /// Saves two hand-overs between threads for each request; the sync blocks that runtime thread.
     Caller,
-    /// As `Caller` while syncs are short, and on a thread of its own while they are not: then a slow disk or
-    /// large writes do not hold up those who read.
+    /// As `Caller`, but turns with many commands, or on a slow disk, write and sync on a thread beside: the runtime
+    /// thread reads the next requests meanwhile, and those who only read wait for no disk.
     Adaptive,
 }
 
@@ -72,34 +72,51 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs turns until there is nothing to do. `Some` when the core has ended.
-fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Option<Option<Error>> {
+/// Where the core stands after some turns.
+enum Ran {
+    /// There is nothing to do; the waker is woken when there is.
+    Idle,
+    /// There is more to do: the waker has been woken.
+    More,
+    /// In the middle of a turn, which goes on with [`Core::resume`].
+    Syncing(Append),
+    /// The core has ended.
+    Ended,
+}
+
+/// Runs turns until there is nothing to do.
+fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Ran {
     for _ in 0..turns_max {
         let work = match shared.mailbox.take(waker) {
             Some(work) => work,
             None if core.has_waiting_work() => Work::default(),
-            None => return None,
+            None => return Ran::Idle,
         };
-        let ended = core.turn(work).and_then(|goes_on| match goes_on {
-            true => Ok(false),
-            false => core.rest().map(|()| true),
-        });
-        match ended {
-            Ok(false) => {}
-            Ok(true) => {
-                core.fail(&Error::Stopped);
-                return Some(None);
-            }
-            Err(error) => {
-                tracing::error!(%error, "the store stops itself");
-                let error = Error::Poisoned(last_words(error));
-                core.fail(&error);
-                return Some(Some(error));
-            }
+        let turn = core.turn(work);
+        if let Some(ran) = after(turn, core) {
+            return ran;
         }
     }
     waker.wake_by_ref();
-    None
+    Ran::More
+}
+
+/// What a turn leads to; `None`: to the next one.
+fn after(turn: Result<Turn>, core: &mut Core) -> Option<Ran> {
+    let ended = turn.and_then(|turn| match turn {
+        Turn::Done => Ok(None),
+        Turn::Syncing(append) => Ok(Some(Ran::Syncing(append))),
+        Turn::Stopped => core.rest().map(|()| Some(Ran::Ended)),
+    });
+    match ended {
+        Ok(Some(Ran::Ended)) => core.fail(&Error::Stopped),
+        Ok(goes_on) => return goes_on,
+        Err(error) => {
+            tracing::error!(%error, "the store stops itself");
+            core.fail(&Error::Poisoned(last_words(error)));
+        }
+    }
+    Some(Ran::Ended)
 }
 
 /// Why the store ends, and what to do about it.
@@ -119,14 +136,42 @@ fn last_words(error: Error) -> String {
     if says(&["acknowledged"]) { text } else { format!("{text}; nothing acknowledged is lost{advice}") }
 }
 
-pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+/// Starts the core's own threads; gives the core as a future if it has none to run on. A sync that is under way when the
+/// core ends keeps `directory`, the lock of the data directory.
+pub(crate) fn place(
+    core: Core,
+    placement: Placement,
+    shared: &Arc<Shared>,
+    directory: &Arc<DirectoryLock>,
+    threads: &mut Threads,
+) -> std::io::Result<Option<CoreFuture>> {
+    let beside = match placement {
+        Placement::Thread => {
+            threads.handles.push(spawn_core_thread(core, Arc::clone(shared))?);
+            return Ok(None);
+        }
+        Placement::Caller => None,
+        Placement::Adaptive => {
+            let beside = Arc::new(SyncBeside::default());
+            threads.handles.push(spawn_sync_thread(&beside, Arc::clone(directory))?);
+            Some(beside)
+        }
+    };
+    Ok(Some(CoreFuture::new(core, Arc::clone(shared), beside)))
+}
+
+fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
         let _abort = AbortOnPanic;
         // A system that refuses leaves it as it was.
         Pace::Prompt.set();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        while run_turns(&mut core, &shared, &waker, usize::MAX).is_none() {
-            std::thread::park();
+        loop {
+            match run_turns(&mut core, &shared, &waker, usize::MAX) {
+                Ran::Ended => return,
+                Ran::Syncing(_) => unreachable!("this thread syncs by itself"),
+                Ran::Idle | Ran::More => std::thread::park(),
+            }
         }
     })
 }
@@ -135,22 +180,16 @@ pub(crate) fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io:
 pub struct CoreFuture {
     core: Option<Box<Core>>,
     shared: Arc<Shared>,
-    /// With [`Placement::Adaptive`]: where the core is, if not here.
-    handover: Option<Arc<Handover>>,
+    /// With [`Placement::Adaptive`]: who syncs beside.
+    beside: Option<Arc<SyncBeside>>,
+    /// A turn of the core is under way there.
+    is_syncing: bool,
 }
 
 impl CoreFuture {
-    pub(crate) fn new(core: Core, shared: Arc<Shared>, handover: Option<Arc<Handover>>) -> Self {
-        Self { core: Some(Box::new(core)), shared, handover }
-    }
-
-    fn fetch(&mut self, waker: &Waker) -> Poll<()> {
-        match self.handover.as_ref().map(|handover| handover.take_for_future(waker)) {
-            Some(Found::Core(core)) => self.core = Some(core),
-            Some(Found::Nothing) => return Poll::Pending,
-            Some(Found::Ended) | None => {}
-        }
-        Poll::Ready(())
+    fn new(mut core: Core, shared: Arc<Shared>, beside: Option<Arc<SyncBeside>>) -> Self {
+        core.turn.may_go_beside = beside.is_some();
+        Self { core: Some(Box::new(core)), shared, beside, is_syncing: false }
     }
 }
 
@@ -159,22 +198,36 @@ impl Future for CoreFuture {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.core.is_none() && this.fetch(context.waker()).is_pending() {
-            return Poll::Pending;
-        }
-        let Some(mut core) = this.core.take() else { return Poll::Ready(()) };
+        let Some(core) = &mut this.core else { return Poll::Ready(()) };
         let _abort = AbortOnPanic;
+        let waker = context.waker();
         // One turn, then the runtime's other tasks: their requests make the next batch.
-        if run_turns(&mut core, &this.shared, context.waker(), 1).is_some() {
-            this.handover.take().inspect(|handover| handover.end());
-            return Poll::Ready(());
-        }
-        match &this.handover {
-            Some(handover) if core.has_slow_syncs() => {
-                Metrics::add(&this.shared.metrics.core_moves, 1);
-                handover.give_to_thread(core, context.waker());
+        let ran = if this.is_syncing {
+            let Some(append) = this.beside.as_ref().and_then(|beside| beside.take(waker)) else {
+                return Poll::Pending;
+            };
+            this.is_syncing = false;
+            let turn = core.resume(append);
+            after(turn, core).unwrap_or_else(|| {
+                waker.wake_by_ref();
+                Ran::More
+            })
+        } else {
+            run_turns(core, &this.shared, waker, 1)
+        };
+        match ran {
+            Ran::Idle | Ran::More => {}
+            Ran::Syncing(append) => {
+                let beside = this.beside.as_ref().expect("a core syncs beside only where somebody is there");
+                Metrics::add(&this.shared.metrics.syncs_beside, 1);
+                this.is_syncing = true;
+                beside.start(append, waker);
             }
-            _ => this.core = Some(core),
+            Ran::Ended => {
+                this.core = None;
+                this.beside.take().inspect(|beside| beside.end());
+                return Poll::Ready(());
+            }
         }
         Poll::Pending
     }
@@ -182,55 +235,26 @@ impl Future for CoreFuture {
 
 impl Drop for CoreFuture {
     fn drop(&mut self) {
-        let on_its_way = self.handover.as_ref().and_then(|handover| handover.future_is_gone());
-        if let Some(mut core) = self.core.take().or(on_its_way) {
+        if let Some(mut core) = self.core.take() {
             core.fail(&Error::Stopped);
-            drop(core);
-            self.handover.take().inspect(|handover| handover.end());
-        } else if self.handover.is_some() {
-            self.shared.mailbox.stop();
         }
+        self.beside.take().inspect(|beside| beside.end());
     }
 }
 
-/// The thread that the core moves to while syncs are slow.
-pub(crate) fn spawn_core_refuge(
-    handover: Arc<Handover>,
-    shared: Arc<Shared>,
+/// The thread that syncs for a [`CoreFuture`].
+fn spawn_sync_thread(
+    beside: &Arc<SyncBeside>,
+    directory: Arc<DirectoryLock>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let theirs = Arc::clone(&handover);
-    let handle = std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
+    let beside = Arc::clone(beside);
+    std::thread::Builder::new().name("holdfast-sync".into()).spawn(move || {
         let _abort = AbortOnPanic;
+        // A system that refuses leaves it as it was.
         Pace::Prompt.set();
-        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-        loop {
-            match theirs.take_for_thread() {
-                Found::Core(core) => run_until_fast(core, &theirs, &shared, &waker),
-                Found::Ended => return,
-                Found::Nothing => std::thread::park(),
-            }
-        }
-    })?;
-    handover.meet(handle.thread().clone());
-    Ok(handle)
-}
-
-/// Runs the core until it can go back to the future, or has ended.
-fn run_until_fast(mut core: Box<Core>, handover: &Handover, shared: &Shared, waker: &Waker) {
-    loop {
-        if run_turns(&mut core, shared, waker, 1).is_some() {
-            drop(core);
-            handover.end();
-            return;
-        }
-        if !core.has_slow_syncs() {
-            match handover.give_to_future(core) {
-                Ok(()) => return Metrics::add(&shared.metrics.core_returns, 1),
-                Err(kept) => core = kept,
-            }
-        }
-        std::thread::park();
-    }
+        beside.run();
+        drop(directory);
+    })
 }
 
 /// The maintenance thread and the ticker. `directory` is the lock of `data_dir`.

@@ -97,10 +97,8 @@ counters! {
     transactions,
     /// Times this member saw another leader than before.
     leader_changes,
-    /// How often the core went to a thread of its own because syncs were slow.
-    core_moves,
-    /// How often it came back.
-    core_returns,
+    /// Log writes that were synced on the thread for it, beside the one that serves requests.
+    syncs_beside,
     /// Linearizable reads that had to ask the group.
     read_indexes,
     /// Flushes of the storage engine.

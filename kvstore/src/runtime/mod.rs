@@ -1,19 +1,20 @@
 //! The only place with threads and clocks: runs the effects of the pure parts.
 //!
 //! ```text
-//!  callers ─► Mailbox ─► Core::turn ─┬─ propose ─► consensus ─► log (write + sync, inline)
+//!  callers ─► Mailbox ─► Core::turn ─┬─ propose ─► consensus ─► log (write + sync)
 //!  ticker ──►   ▲                    ├─ committed ─► apply ─► published root
 //!  maintenance ─┘                    └─ waiters answered, watch hubs fed
 //! ```
 //!
 //! One `core::Core` owns consensus, log and state machine. A *turn* takes everything that is in the mailbox:
 //! all commands become one raft entry (or a few), one write and one sync, one apply batch, one round of wake-ups.
-//! Whatever arrives meanwhile is the next turn. The sync runs inline: a second thread for it would cost each
-//! lone request a hand-over, which is dearer than the sync itself on most machines.
+//! Whatever arrives meanwhile is the next turn.
 //!
 //! The core runs where the embedder wants it ([`Placement`]): on a thread of its own, or as a future on the
-//! embedder's runtime beside its requests, which saves both hand-overs; or there while syncs are short and on its own
-//! thread while they are not ([`handover`]).
+//! embedder's runtime beside its requests, which saves both hand-overs. There a turn with few commands syncs inline: a
+//! hand-over to another thread would cost a lone request about what its sync does. A turn with many of them, or on a disk
+//! that is slow, leaves the write and the sync to a thread beside ([`sync_beside`]) and goes on when that is done
+//! ([`turn`]); meanwhile the runtime reads the requests that make the next turn, and serves readers.
 //!
 //! Invariants:
 //! - what is answered is durable and published;
@@ -22,30 +23,32 @@
 //! - slow work (flush, prewriting a log segment, scanning for dead versions) runs on the maintenance thread and
 //!   comes back as a note; one job of each kind at a time.
 //!
-//! Deliberately missing: the transport to peers (it comes with the cluster), and a thread for syncs alone.
+//! Deliberately missing: the transport to peers (it comes with the cluster).
 
 mod clock;
 pub(crate) mod core;
 mod core_policy;
 mod directory_lock;
 mod driver;
-mod handover;
 mod mailbox;
 mod maintenance;
 mod metrics;
 mod pace;
 pub(crate) mod shared;
+mod sync_beside;
 mod sync_pace;
+mod turn;
 
 pub(crate) use clock::LogicalClock;
 pub use core_policy::EXPIRE_WORK_MAX;
 pub(crate) use core_policy::Policy;
 pub(crate) use directory_lock::DirectoryLock;
 pub use driver::{CoreFuture, Placement};
-pub(crate) use driver::{Threads, spawn_core_refuge, spawn_core_thread, spawn_helpers};
-pub(crate) use handover::Handover;
+pub(crate) use driver::{Threads, place, spawn_helpers};
 pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};
 pub(crate) use maintenance::{Job, JobQueue};
 pub(crate) use metrics::Metrics;
 pub use metrics::{HistogramSnapshot, MetricsSnapshot};
 pub use pace::Pace;
+use sync_beside::SyncBeside;
+pub(crate) use turn::Turn;

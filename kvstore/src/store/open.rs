@@ -15,8 +15,7 @@ use crate::read::ReadBarriers;
 use crate::runtime::core::{Core, CoreParts, unexpected};
 use crate::runtime::shared::Shared;
 use crate::runtime::{
-    CoreFuture, Handover, JobQueue, MetricsSnapshot, Placement, Policy, Threads, spawn_core_refuge,
-    spawn_core_thread, spawn_helpers,
+    CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, Turn, place, spawn_helpers,
 };
 use crate::storage::{Engine, RocksEngine, RocksOptions};
 use crate::types::{CallerId, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Result, Revision, Term};
@@ -82,7 +81,10 @@ impl Store {
         config.validate()?;
         let mut data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
         let (engine, applied, log, node) = open_engine_and_log(&config, &data_dir, files)?;
-        let options = ApplyOptions { value_cache_bytes: config.value_cache_bytes };
+        let options = ApplyOptions {
+            value_cache_bytes: config.value_cache_bytes,
+            changes_in_place: config.placement != Placement::Thread,
+        };
         let machine = StateMachine::load(Arc::clone(&engine), options);
         let mut machine = machine.map_err(|error| refuse_start(&data_dir, error))?;
         assert_eq!(machine.applied(), applied, "nobody has written since it was read");
@@ -120,19 +122,8 @@ impl Store {
         threads.handles.extend(
             spawn_helpers(&shared, &jobs, config.data_dir.clone(), lock, tick).map_err(spawn_failed)?,
         );
-        let core = match config.placement {
-            Placement::Caller => Some(CoreFuture::new(core, Arc::clone(&shared), None)),
-            Placement::Adaptive => {
-                let handover = Arc::new(Handover::default());
-                let refuge = spawn_core_refuge(Arc::clone(&handover), Arc::clone(&shared));
-                threads.handles.push(refuge.map_err(spawn_failed)?);
-                Some(CoreFuture::new(core, Arc::clone(&shared), Some(handover)))
-            }
-            Placement::Thread => {
-                threads.handles.push(spawn_core_thread(core, Arc::clone(&shared)).map_err(spawn_failed)?);
-                None
-            }
-        };
+        let core =
+            place(core, config.placement, &shared, &data_dir.lock, &mut threads).map_err(spawn_failed)?;
         let cluster_id = data_dir.cluster_id;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -278,7 +269,8 @@ fn lead(core: &mut Core) -> Result<()> {
             core.start_clock();
             return Ok(());
         }
-        core.turn(Default::default())?;
+        let goes_on = core.turn(Default::default())?;
+        assert!(matches!(goes_on, Turn::Done), "nothing is synced beside and nothing stops before the start");
     }
     Err(Error::Poisoned("the only member of its group did not become the leader".into()))
 }

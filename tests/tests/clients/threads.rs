@@ -26,7 +26,7 @@ fn threads_that_requests_pass_through_ask_for_short_turns() {
         })
         .collect();
     let of = |wanted: &str| threads.iter().find(|(name, _)| name == wanted).and_then(|(_, slice)| *slice);
-    assert!(of("holdfast-core").is_some_and(|slice| slice < usual), "{usual}: {threads:?}");
+    assert!(of("holdfast-sync").is_some_and(|slice| slice < usual), "{usual}: {threads:?}");
     assert!(slice(&process.to_string()).is_some_and(|slice| slice < usual), "{usual}: {threads:?}");
     assert_eq!(of("holdfast-maint"), Some(usual), "{threads:?}");
 }

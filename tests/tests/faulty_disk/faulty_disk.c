@@ -116,13 +116,18 @@ static void remember(int file, off_t at, size_t bytes)
     struct stat about;
     struct written *new;
     char path[4096];
+    int reader;
     if (!takes_back() || !fault.path || !strstr(path_of(file, path, sizeof path), fault.path))
         return;
     if (fstat(file, &about) || !(new = calloc(1, sizeof *new + bytes)))
         return;
     new->device = about.st_dev, new->inode = about.st_ino;
     new->at = at, new->bytes = bytes;
-    (void)!syscall(SYS_pread64, file, new->old, bytes, at);
+    /* Through another descriptor: this one may be for writing only, or for whole pages. */
+    if ((reader = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC)) >= 0) {
+        (void)!syscall(SYS_pread64, reader, new->old, bytes, at);
+        syscall(SYS_close, reader);
+    }
     pthread_mutex_lock(&lock);
     new->before = unsynced, unsynced = new;
     pthread_mutex_unlock(&lock);

@@ -51,6 +51,8 @@ pub struct Life {
     /// What there was at the end; its history holds that of every moment between.
     pub after: Model,
     pub facts: Vec<(Span, Fact)>,
+    /// Log writes of the last opening that a thread beside the core made.
+    pub syncs_beside: u64,
 }
 
 pub struct Running {
@@ -125,13 +127,14 @@ pub fn live(image: &Image, model: Model, placement: Placement, steps: Vec<Step>)
         living = living.step(step);
     }
     let Living { running, model: after, facts, .. } = living;
+    let syncs_beside = running.store.metrics().syncs_beside;
     running.stop();
     let record = recorder.finish();
     assert!(
         record.as_seen(record.operations().len()) == Image::read(&root),
         "something was written past the record"
     );
-    Life { record, before, after, facts }
+    Life { record, before, after, facts, syncs_beside }
 }
 
 /// Random work.
@@ -144,7 +147,7 @@ pub fn draw(random: &mut Random) -> Vec<Step> {
         for step in steps::steps().new_tree(&mut runner).expect("steps").current() {
             all.push(step);
             if random.percent(BULK_PERCENT) {
-                all.push(Step::Bulk(1 + random.below(4) as u8, 5 + random.below(55) as u8));
+                all.push(Step::Bulk(1 + random.below(4) as u8, 5 + random.below(85) as u8));
             }
         }
     }

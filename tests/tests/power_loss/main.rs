@@ -116,11 +116,13 @@ struct Tally {
     recycled_segments: usize,
     /// RocksDB's tables, those of flushes and of compactions.
     tables: usize,
+    syncs_beside: u64,
 }
 
 impl Tally {
     fn count_life(&mut self, life: &Life) {
         self.lives += 1;
+        self.syncs_beside += life.syncs_beside;
         let ends_in = |name: &OsStr, end: &str| name.to_string_lossy().ends_with(end);
         for operation in life.record.operations() {
             match operation {
@@ -161,6 +163,7 @@ fn lose_power_again_and_again(placement: Placement) {
     println!("{placement:?}: {tally:?}");
     assert!(tally.during_openings > 0, "no opening was interrupted");
     assert!(tally.recycled_segments > 0 && tally.tables > 10, "the lives were too quiet");
+    assert_eq!(tally.syncs_beside > 0, placement == Placement::Adaptive, "syncs beside the core");
 }
 
 /// Loses power at `at` and during what follows; gives a disk on which all was well, and what is on it.
@@ -215,7 +218,7 @@ fn power_is_lost_with_the_core_on_a_thread() {
 }
 
 #[test]
-fn power_is_lost_with_a_core_that_moves() {
+fn power_is_lost_with_syncs_beside_the_core() {
     lose_power_again_and_again(Placement::Adaptive);
 }
 

@@ -1,5 +1,6 @@
 //! Which reads touch the engine, how much, and what happens when compaction overtakes them.
 
+use super::window::Published;
 use super::*;
 use crate::command::{Projection, Sort, SortOrder, SortTarget};
 use crate::mvcc::records::Records;
@@ -202,7 +203,8 @@ fn overtake(keyspace: &mut Keyspace) {
     }
     // The readers of the keyspace under test see what that writer published.
     let shared = keyspace.reader().shared;
-    shared.published.store(writer.reader().shared.published.load_full());
+    let newer = writer.reader().shared.window.look();
+    shared.window.show(Published::new(newer.root.clone(), newer.revision, newer.floor));
 }
 
 #[test]

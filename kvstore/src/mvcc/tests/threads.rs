@@ -123,6 +123,39 @@ fn readers_see_whole_revisions_while_everything_moves() {
 }
 
 #[test]
+fn readers_see_whole_revisions_of_an_index_that_is_changed_in_place() {
+    let mut keyspace = Keyspace::new(6000);
+    keyspace.versions.change_in_place();
+    readers_and_a_writer(keyspace);
+}
+
+/// Who waits for a writer that never comes back is told so; the revision and the floor can still be asked for.
+#[test]
+fn a_writer_that_ends_half_way_leaves_nobody_waiting() {
+    let mut keyspace = Keyspace::new(6000);
+    keyspace.versions.change_in_place();
+    keyspace.commit(&[put("a", "1")]);
+    let (reader, held) = (keyspace.reader(), keyspace.reader().snapshot());
+    keyspace.execute(&[put("a", "2"), put("b", "2")]);
+    assert_eq!((reader.revision(), reader.floor()), (rev(2), Revision::NONE));
+    let all = RangeQuery::new(KeyRange::all());
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| reader.range(&all));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(!waits.is_finished(), "half of a revision was shown, or half of a batch");
+        drop(keyspace);
+        assert!(matches!(waits.join().unwrap(), Err(Error::Poisoned(_))));
+    });
+    assert_eq!(held.range(&all).unwrap().count, 1, "what was taken before stays");
+    let lost = reader.snapshot();
+    assert!(matches!(lost.count(&KeyRange::all(), ReadAt::Latest), Err(Error::Poisoned(_))));
+    assert!(matches!(reader.hash_kv(None), Err(Error::Poisoned(_))));
+    let limits = PageLimits { max_keys: 9, max_bytes: 10_000 };
+    let page = lost.page(&KeyRange::all(), None, ReadAt::Latest, limits, Projection::Full);
+    assert!(matches!(page, Err(Error::Poisoned(_))));
+}
+
+#[test]
 fn readers_see_whole_revisions_on_rocksdb() {
     let dir = tempfile::tempdir().unwrap();
     readers_and_a_writer(Keyspace::on(ProbeEngine::rocks(&dir.path().join("state")), 6000));

@@ -1,0 +1,142 @@
+//! A turn: everything that was in the mailbox, in order; in two parts when the log is synced beside.
+
+use super::core::Core;
+use super::{Note, Work};
+use crate::consensus::PersistNumber;
+use crate::log::Append;
+use crate::propose::{LARGE_COMMAND_BYTES, Submission};
+use crate::types::Result;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// From so many commands on a turn syncs beside: as many clients write at once, and reading what they send next takes
+/// about as long as the sync. With fewer the hand-over costs more than it gives.
+const BESIDE_COMMANDS_MIN: usize = 128;
+
+/// How a turn ended.
+pub(crate) enum Turn {
+    /// It is done.
+    Done,
+    /// It is done, and was told to stop.
+    Stopped,
+    /// Its log write is to be run, on any thread, and given to [`Core::resume`]. Before that the core does nothing.
+    Syncing(Append),
+}
+
+/// The present turn.
+#[derive(Default)]
+pub(super) struct TurnState {
+    /// Whether somebody is there to sync beside.
+    pub(super) may_go_beside: bool,
+    /// What is still to be proposed, a log write each; and what comes after that.
+    pub(super) writes: VecDeque<Vec<Bytes>>,
+    submissions: Vec<Submission>,
+    /// Whether those go beside.
+    beside: bool,
+    /// The one that is being proposed does.
+    pub(super) goes_beside: bool,
+    /// And it has come to its write.
+    pub(super) leaves: Option<(Append, UnderWay)>,
+    under_way: Option<UnderWay>,
+    has_ticked: bool,
+    stop: bool,
+    /// What a turn that failed had not come to.
+    undone: Work,
+}
+
+/// A log write that consensus waits for.
+pub(super) struct UnderWay {
+    pub(super) number: PersistNumber,
+    pub(super) started: Instant,
+}
+
+impl Core {
+    /// Does all of `work`, up to a sync that others must not wait for.
+    ///
+    /// # Errors
+    /// Any error is the end: the caller must not call again but [`Core::fail`].
+    pub(crate) fn turn(&mut self, mut work: Work) -> Result<Turn> {
+        assert!(self.turn.under_way.is_none(), "the last turn is done");
+        let done = self.work_off(&mut work);
+        if done.is_err() {
+            self.turn.undone = work;
+        }
+        done
+    }
+
+    /// Goes on with the turn that ended with [`Turn::Syncing`].
+    ///
+    /// # Errors
+    /// As [`Core::turn`].
+    pub(crate) fn resume(&mut self, append: Append) -> Result<Turn> {
+        let under_way = self.turn.under_way.take().expect("a turn waits for this append");
+        let persisted = self.persisted(append, &under_way)?;
+        self.step(persisted)?;
+        self.go_on()
+    }
+
+    /// What the turn that failed had not proposed yet.
+    pub(super) fn take_undone(&mut self) -> Work {
+        let mut undone = std::mem::take(&mut self.turn.undone);
+        undone.submissions.append(&mut self.turn.submissions);
+        undone
+    }
+
+    /// Takes each part of `work` when it comes to it.
+    fn work_off(&mut self, work: &mut Work) -> Result<Turn> {
+        (self.turn.has_ticked, self.turn.stop) = (work.ticks > 0, work.stop);
+        for _ in 0..work.ticks {
+            self.tick()?;
+        }
+        for note in std::mem::take(&mut work.notes) {
+            match note {
+                Note::Job(done) => self.job_done(done)?,
+                Note::DiskSpace { free_bytes, total_bytes } => {
+                    self.policy.disk_space(free_bytes, total_bytes)
+                }
+            }
+        }
+        self.policy.removal_waits.append(&mut work.removals);
+        for slot in work.reads.drain(..) {
+            self.reads.wait(slot);
+        }
+        self.ask_for_reads()?;
+        let mut submissions = self.expire_leases();
+        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions)));
+        let is_much = submissions.len() >= BESIDE_COMMANDS_MIN
+            || submissions.iter().any(|submission| submission.bytes >= LARGE_COMMAND_BYTES);
+        self.turn.beside = self.turn.may_go_beside && (is_much || self.sync_pace.is_slow());
+        self.turn.submissions = submissions;
+        self.go_on()
+    }
+
+    /// Proposes what is still to be proposed, then ends the turn.
+    fn go_on(&mut self) -> Result<Turn> {
+        while let Some(write) = self.next_write() {
+            self.turn.goes_beside = self.turn.beside;
+            let proposed = self.propose_encoded(write);
+            self.turn.goes_beside = false;
+            proposed?;
+            if let Some((append, under_way)) = self.turn.leaves.take() {
+                self.turn.under_way = Some(under_way);
+                return Ok(Turn::Syncing(append));
+            }
+        }
+        self.answer_refused()?;
+        self.after_turn()?;
+        if self.turn.has_ticked {
+            self.seal_resting_log()?;
+        }
+        self.wakes.wake();
+        Ok(if self.turn.stop { Turn::Stopped } else { Turn::Done })
+    }
+
+    fn next_write(&mut self) -> Option<Vec<Bytes>> {
+        if self.turn.writes.is_empty() {
+            let submissions = std::mem::take(&mut self.turn.submissions);
+            self.turn.writes = self.encode(submissions).into();
+        }
+        self.turn.writes.pop_front()
+    }
+}
