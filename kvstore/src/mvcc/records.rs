@@ -13,7 +13,7 @@ const MULTI_GET_MAX: usize = 1024;
 const NEIGHBOURS_MIN: usize = 16;
 
 /// A walk over a stretch of time costs a third or less of asking for each of its versions, so that it may pass so many
-/// others for each that is wanted.
+/// others between two that are wanted.
 const PASSED_FOR_EACH: usize = 3;
 
 /// The records of one keyspace: what the engine has, and behind it what the writer has not written yet.
@@ -52,21 +52,32 @@ impl Records<'_> {
         found.into_iter().zip(ids).map(decode).collect()
     }
 
-    /// Walks over the versions that `wanted` names if they lie close together in time, as those of keys that were created
-    /// one after the other do, and takes out of `wanted` what needs not be asked for any more.
+    /// Walks over those of the versions that `wanted` names that lie close together in time, as those of keys that were
+    /// created one after the other do, and takes out of `wanted` what needs not be asked for any more.
     fn get_neighbours(
         &self,
         wanted: &mut Vec<(VersionId, usize)>,
         found: &mut [Option<Bytes>],
     ) -> Result<()> {
-        let bounds = (wanted.iter().min(), wanted.iter().max());
-        let (Some(&(first, _)), Some(&(last, _))) = bounds else { return Ok(()) };
-        let budget = wanted.len() * (1 + PASSED_FOR_EACH);
-        let revisions = (last.revision.get() - first.revision.get()) as usize;
-        if wanted.len() < NEIGHBOURS_MIN || revisions >= budget {
+        if wanted.len() < NEIGHBOURS_MIN {
             return Ok(());
         }
         wanted.sort_unstable();
+        let mut strangers = Vec::new();
+        let near = |a: &(VersionId, usize), b: &(VersionId, usize)| {
+            b.0.revision.get() - a.0.revision.get() <= 1 + PASSED_FOR_EACH as i64
+        };
+        for stretch in wanted.chunk_by(near) {
+            let read = if stretch.len() < NEIGHBOURS_MIN { 0 } else { self.walk(stretch, found)? };
+            strangers.extend_from_slice(&stretch[read..]);
+        }
+        *wanted = strangers;
+        Ok(())
+    }
+
+    /// Reads a stretch of time with all of `wanted`; gives how many of them it came to.
+    fn walk(&self, wanted: &[(VersionId, usize)], found: &mut [Option<Bytes>]) -> Result<usize> {
+        let budget = wanted.len() * (1 + PASSED_FOR_EACH);
         let (mut at, mut visited) = (0, 0);
         let mut damaged = None;
         let mut each = |key: &[u8], value: &[u8]| {
@@ -90,15 +101,13 @@ impl Records<'_> {
                 ControlFlow::Continue(())
             }
         };
+        let (first, last) = (wanted[0].0, wanted[wanted.len() - 1].0);
         let end = self.bound(VersionId::new(last.revision.next(), SubRevision::new(0)));
         self.engine
             .scan(Family::Revisions, &self.bound(first), &end, true, &mut each)
             .map_err(engine_failed)?;
-        if visited < budget {
-            at = wanted.len();
-        }
-        wanted.drain(..at);
-        damaged.map_or(Ok(()), Err)
+        damaged.map_or(Ok(()), Err)?;
+        Ok(if visited < budget { wanted.len() } else { at })
     }
 
     /// The record of `id`, if it is there.
@@ -217,9 +226,11 @@ mod tests {
         let is_there = |id: &VersionId| {
             is_there(id) && id.revision.get() < 2_000 && id.sub.get() < 1 + id.revision.get() as u32 % 3
         };
-        for step in [1, 2, 3, 5, 40] {
+        for step in [1, 2, 3, 4, 5, 40] {
             for (from, count) in [(100, 15), (100, 16), (100, 40), (1_900, 99), (1, 300)] {
                 let mut wanted: Vec<_> = (0..count).map(|n| id(from + n * step, (n % 4) as u32)).collect();
+                check(&engine, &wanted, is_there);
+                wanted.extend((0..20).map(|n| id(5 + n * 97, 0))); // Strangers among them.
                 check(&engine, &wanted, is_there);
                 wanted.reverse();
                 wanted.push(wanted[3]);
