@@ -214,7 +214,9 @@ impl Sizes {
 
     fn usual_sizes(&self, kind: Kind) -> Vec<usize> {
         match kind {
-            Kind::List | Kind::Stream | Kind::Fill | Kind::Start | Kind::Pause(_) => self.keys.clone(),
+            Kind::List | Kind::FirstPage | Kind::Stream | Kind::Fill | Kind::Start | Kind::Pause(_) => {
+                self.keys.clone()
+            }
             Kind::Kube => vec![self.kube_clients],
             Kind::Fanout => vec![self.watchers],
             Kind::Slow => vec![0, self.watchers.div_ceil(10)],
@@ -234,7 +236,7 @@ impl Sizes {
             rate,
         };
         match kind {
-            Kind::List | Kind::Stream => Scenario { keys: size, ..one },
+            Kind::List | Kind::FirstPage | Kind::Stream => Scenario { keys: size, ..one },
             // A start is one request; there is no rate to keep.
             Kind::Start => Scenario { keys: size, rate: None, ..one },
             Kind::Fill => Scenario { keys: size, clients: FILL_CLIENTS, rate: None, ..one },

@@ -167,6 +167,10 @@ impl Client {
             }
             Kind::Get | Kind::GetSerializable => self.get().await?,
             Kind::List => self.page().await?,
+            Kind::FirstPage => {
+                self.walk = Walk::default();
+                self.page().await?;
+            }
             Kind::Stream => self.stream().await?,
             Kind::Kube => self.kube().await?,
             Kind::Lease => self.keep_alive().await?,

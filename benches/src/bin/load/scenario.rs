@@ -17,6 +17,8 @@ pub enum Kind {
     GetSerializable,
     /// One page after the other to the end and again, as kube-apiserver lists.
     List,
+    /// The first page, over and over.
+    FirstPage,
     /// Everything by RangeStream.
     Stream,
     /// Transactions, reads, lists and open watches in an apiserver's proportions.
@@ -70,6 +72,7 @@ const KINDS: &[(&str, &[Kind])] = &[
     ("get", &[Kind::Get]),
     ("get-serializable", &[Kind::GetSerializable]),
     ("list", &[Kind::List]),
+    ("first-page", &[Kind::FirstPage]),
     ("stream", &[Kind::Stream]),
     ("kube", &[Kind::Kube]),
     ("fanout", &[Kind::Fanout]),
@@ -100,7 +103,10 @@ impl Kind {
 
     /// Whether it leaves the prepared keys as they are, so that the next one can go on with them.
     pub fn only_reads(self) -> bool {
-        matches!(self, Self::Get | Self::GetSerializable | Self::List | Self::Stream | Self::Start)
+        matches!(
+            self,
+            Self::Get | Self::GetSerializable | Self::List | Self::FirstPage | Self::Stream | Self::Start
+        )
     }
 
     /// Whether keys have to be there beforehand.
@@ -112,7 +118,13 @@ impl Kind {
     pub fn has_ceiling(self) -> bool {
         matches!(
             self,
-            Self::Put | Self::Create | Self::Update | Self::Get | Self::GetSerializable | Self::List
+            Self::Put
+                | Self::Create
+                | Self::Update
+                | Self::Get
+                | Self::GetSerializable
+                | Self::List
+                | Self::FirstPage
         )
     }
 }
@@ -145,6 +157,7 @@ impl Scenario {
             Kind::Get => format!("get, {clients} {plural}"),
             Kind::GetSerializable => format!("serializable get, {clients} {plural}"),
             Kind::List => format!("page of {limit} of {keys} keys"),
+            Kind::FirstPage => format!("first page of {limit} of {keys} keys"),
             Kind::Stream => format!("stream of {keys} keys"),
             Kind::Kube => format!("kube mix, {clients} {plural}"),
             Kind::Fanout => format!("events to {watchers} watchers"),

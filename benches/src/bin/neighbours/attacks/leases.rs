@@ -33,8 +33,8 @@ pub async fn prepare(attacker: Attacker) {
     tasks.join_all().await;
     let left = end.saturating_duration_since(Instant::now());
     attacker.note(format!("made {:.0} s before their end", left.as_secs_f64()));
-    // What the neighbours' quiet time and the way there take.
-    tokio::time::sleep(left.saturating_sub(Duration::from_secs(attacker.scale(8, 2)))).await;
+    // The neighbours' warming up and quiet time pass before, and the first may end a second early.
+    tokio::time::sleep(left.saturating_sub(Duration::from_secs(attacker.scale(12, 3)))).await;
 }
 
 /// Waits until all are gone, whatever the time.
