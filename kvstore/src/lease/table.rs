@@ -4,7 +4,11 @@ use super::Lease;
 use crate::types::{ClockMillis, InvalidRequest, LeaseId};
 use bytes::Bytes;
 use parking_lot::RwLock;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
+
+/// Ids that are listed while the writer waits: some ten microseconds of work.
+const IDS_PIECE: usize = 1_024;
 
 /// What a client asks about a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +71,28 @@ impl LeaseTable {
         self.inner.read().leases.get(&id).map(|held| held.lease)
     }
 
-    /// All ids, the one that ends first in front.
+    /// All ids, the one that ends first in front. Read in pieces, so that the writer waits for one of them at most: a lease
+    /// that is granted, renewed or ended meanwhile may be in another place, or not be there.
     pub fn ids(&self) -> Vec<LeaseId> {
-        self.inner.read().by_deadline.iter().map(|&(_, id)| id).collect()
+        let mut ids = Vec::new();
+        let mut last = None;
+        loop {
+            let inner = self.inner.read();
+            let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let piece = inner.by_deadline.range((from, Bound::Unbounded)).take(IDS_PIECE);
+            let before = ids.len();
+            for &(deadline, id) in piece {
+                last = Some((deadline, id));
+                ids.push(id);
+            }
+            if ids.len() < before + IDS_PIECE {
+                break;
+            }
+        }
+        // Whoever was renewed meanwhile has come twice: a deadline only ever moves on.
+        let mut seen = HashSet::with_capacity(ids.len());
+        ids.retain(|id| seen.insert(*id));
+        ids
     }
 
     /// What is left of a lease at `now`. `None` when there is no such lease.
@@ -234,6 +257,33 @@ mod tests {
         table.renew(B, at(15_000), 2).unwrap();
         assert_eq!(table.ids(), [C, B, A]);
         assert_eq!(table.renew(LeaseId::new(9), at(0), 2), None);
+    }
+
+    /// While ids are listed, some leases are renewed, so that they are behind the others, and others come and go: those that
+    /// stay are all listed, each once.
+    #[test]
+    fn a_long_list_has_each_lease_once_whatever_moves() {
+        let count = 4 * IDS_PIECE as i64;
+        let table = table(&(1..=count).map(|id| (LeaseId::new(id), 10)).collect::<Vec<_>>());
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut now = 0;
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    now += 1_000;
+                    (1..=count).step_by(7).for_each(|id| drop(table.renew(LeaseId::new(id), at(now), 2)));
+                    table.grant(LeaseId::new(count + 1), 5, at(now), 3).unwrap();
+                    table.remove(LeaseId::new(count + 1)).unwrap();
+                }
+            });
+            for _ in 0..200 {
+                let mut ids = table.ids();
+                ids.sort();
+                ids.retain(|id| id.get() <= count);
+                assert!(ids.iter().map(|id| id.get()).eq(1..=count));
+            }
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     fn expired(table: &LeaseTable, now: u64, mut left: usize) -> Vec<(LeaseId, u64)> {
