@@ -263,7 +263,7 @@ const FEATURES: &[Flag] = &[
 #[rustfmt::skip]
 const OWN: &[Flag] = &[
     flag("rpc-threads", Unsigned, "1", Used, "Threads that serve clients; one is cheapest per request."),
-    flag("core-placement", Choice(CorePlacement::NAMES), CorePlacement::NAMES[0], Used, "Where raft, log and state machine run; rpc-thread saves hand-overs, but a slow disk then holds up reads too; adaptive is rpc-thread, but a write of many or large commands, or to a disk that is slow, is synced on a thread beside."),
+    flag("core-placement", Choice(CorePlacement::NAMES), CorePlacement::NAMES[0], Used, "Where raft, log and state machine run; rpc-thread saves hand-overs, but a slow disk then holds up reads too; adaptive is rpc-thread, but a write of a large command, or to a disk that is slow, is made and synced on a thread beside."),
     flag("max-client-connections", Unsigned, "0", Used, "Most connections of clients at a time; 0 leaves it to the limit of open files."),
 ];
 

@@ -7,7 +7,7 @@ pub enum CorePlacement {
     OwnThread,
     /// On the thread that serves clients: two hand-overs less for each write, but reads wait for syncs too.
     RpcThread,
-    /// On the thread that serves clients; writes of many or large commands, or to a slow disk, are synced beside.
+    /// On the thread that serves clients; large writes, and those to a slow disk, are made and synced beside.
     Adaptive,
 }
 

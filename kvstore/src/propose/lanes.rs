@@ -18,9 +18,12 @@ pub const LARGE_COMMAND_BYTES: usize = 64 << 10;
 /// Large commands in one turn, in bytes: a few milliseconds of writing. The one that passes it still goes.
 pub const LARGE_BYTES_PER_TURN: usize = 1 << 20;
 
-/// Commands in one turn: two milliseconds of work, for which the readers wait too if the core runs on their thread. A sync
-/// shared by so many costs each of them less than a microsecond: more in a turn would save nothing.
-pub const TURN_COMMANDS_MAX: usize = 250;
+/// Commands in one turn: a millisecond of work, for which the readers wait too if the core runs on their thread. A sync
+/// shared by so many costs each of them two microseconds; with 250 in a turn 256 clients wrote no faster.
+pub const TURN_COMMANDS_MAX: usize = 64;
+
+/// The same while syncs are slow: then they are what limits the writers, and nobody waits for them but those.
+pub const SLOW_TURN_COMMANDS_MAX: usize = 250;
 
 /// The commands that wait for their turn. Bounded by admission, like everything that is not answered.
 #[derive(Default)]
@@ -33,17 +36,17 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// What goes into this turn. Commands that nobody waits for any more go nowhere.
-    pub fn turn(&mut self, mut submissions: Vec<Submission>) -> Vec<Submission> {
+    /// What goes into this turn, `max` small ones at most. Commands that nobody waits for any more go nowhere.
+    pub fn turn(&mut self, mut submissions: Vec<Submission>, max: usize) -> Vec<Submission> {
         submissions.retain(|submission| !submission.is_abandoned());
         let rests = std::mem::take(&mut self.had_large);
         let all_small = submissions.iter().all(|submission| !submission.is_large());
-        if self.is_empty() && all_small && submissions.len() <= TURN_COMMANDS_MAX {
+        if self.is_empty() && all_small && submissions.len() <= max {
             return submissions;
         }
         let (large, small): (Vec<_>, Vec<_>) = submissions.into_iter().partition(Submission::is_large);
         self.large.extend(large);
-        let mut now = self.small_ones(small);
+        let mut now = self.small_ones(small, max);
         if rests && !now.is_empty() {
             return now;
         }
@@ -61,13 +64,13 @@ impl Lanes {
     }
 
     /// As many as a turn takes; callers in turn if that is not all of them.
-    fn small_ones(&mut self, new: Vec<Submission>) -> Vec<Submission> {
-        if self.small.is_empty() && new.len() <= TURN_COMMANDS_MAX {
+    fn small_ones(&mut self, new: Vec<Submission>, max: usize) -> Vec<Submission> {
+        if self.small.is_empty() && new.len() <= max {
             return new;
         }
         new.into_iter().for_each(|submission| self.small.push(submission));
-        let mut now = Vec::with_capacity(TURN_COMMANDS_MAX);
-        while now.len() < TURN_COMMANDS_MAX
+        let mut now = Vec::with_capacity(max);
+        while now.len() < max
             && let Some(submission) = self.small.pop()
         {
             if !submission.is_abandoned() {
@@ -132,22 +135,26 @@ mod tests {
             .collect()
     }
 
+    fn turn(lanes: &mut Lanes, submissions: Vec<Submission>) -> Vec<i64> {
+        ids(&lanes.turn(submissions, TURN_COMMANDS_MAX))
+    }
+
     #[test]
     fn small_ones_pass_large_ones_that_wait() {
         let mut lanes = Lanes::default();
         let first = (1..=5).map(|id| submission(id, MIB)).chain([submission(9, 100)]).collect();
-        assert_eq!(ids(&lanes.turn(first)), [9, 1]);
+        assert_eq!(turn(&mut lanes, first), [9, 1]);
         let more = vec![submission(10, 100), submission(6, 3 * MIB), submission(7, MIB / 2)];
-        assert_eq!(ids(&lanes.turn(more)), [10], "large ones rest every other turn while small ones come");
-        assert_eq!(ids(&lanes.turn(vec![submission(11, 100)])), [11, 2]);
-        assert_eq!(ids(&lanes.turn(vec![])), [3], "and go on without them");
-        assert_eq!(ids(&lanes.turn(vec![])), [4]);
-        assert_eq!(ids(&lanes.turn(vec![submission(8, MIB / 2)])), [5]);
-        assert_eq!(ids(&lanes.turn(vec![])), [6], "one goes whatever its size");
-        assert_eq!(ids(&lanes.turn(vec![])), [7, 8]);
+        assert_eq!(turn(&mut lanes, more), [10], "large ones rest every other turn while small ones come");
+        assert_eq!(turn(&mut lanes, vec![submission(11, 100)]), [11, 2]);
+        assert_eq!(turn(&mut lanes, vec![]), [3], "and go on without them");
+        assert_eq!(turn(&mut lanes, vec![]), [4]);
+        assert_eq!(turn(&mut lanes, vec![submission(8, MIB / 2)]), [5]);
+        assert_eq!(turn(&mut lanes, vec![]), [6], "one goes whatever its size");
+        assert_eq!(turn(&mut lanes, vec![]), [7, 8]);
         assert!(lanes.is_empty());
         let small = (1..=5).map(|id| submission(id, LARGE_COMMAND_BYTES - 1)).collect();
-        assert_eq!(ids(&lanes.turn(small)), [1, 2, 3, 4, 5], "without a large one nothing is moved");
+        assert_eq!(turn(&mut lanes, small), [1, 2, 3, 4, 5], "without a large one nothing is moved");
     }
 
     #[test]
@@ -155,17 +162,17 @@ mod tests {
         let of = |caller, id| Submission { caller: CallerId::new(caller), ..submission(id, 100) };
         let mut lanes = Lanes::default();
         let burst = (0..3 * TURN_COMMANDS_MAX as i64).map(|id| of(1, id)).collect();
-        assert_eq!(ids(&lanes.turn(burst)), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>());
-        let turn = ids(&lanes.turn(vec![of(2, -1), of(3, -2), of(2, -3)]));
+        assert_eq!(turn(&mut lanes, burst), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>());
+        let more = turn(&mut lanes, vec![of(2, -1), of(3, -2), of(2, -3)]);
         let max = TURN_COMMANDS_MAX as i64;
-        assert_eq!(turn[..6], [max, -1, -2, max + 1, -3, max + 2], "each caller in its own order");
-        assert_eq!(turn.len(), TURN_COMMANDS_MAX);
-        let rest = ids(&lanes.turn(vec![]));
+        assert_eq!(more[..6], [max, -1, -2, max + 1, -3, max + 2], "each caller in its own order");
+        assert_eq!(more.len(), TURN_COMMANDS_MAX);
+        let rest = turn(&mut lanes, vec![]);
         assert_eq!((rest[0], rest.len()), (2 * max - 3, TURN_COMMANDS_MAX));
-        assert_eq!(ids(&lanes.turn(vec![])), [3 * max - 3, 3 * max - 2, 3 * max - 1], "nothing is lost");
+        assert_eq!(turn(&mut lanes, vec![]), [3 * max - 3, 3 * max - 2, 3 * max - 1], "nothing is lost");
         assert!(lanes.is_empty());
         let calm = (0..TURN_COMMANDS_MAX as i64).map(|id| of(id as u64 % 3, id)).collect();
-        assert_eq!(ids(&lanes.turn(calm)), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>(), "first come");
+        assert_eq!(turn(&mut lanes, calm), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>(), "first come");
     }
 
     #[test]
@@ -177,8 +184,8 @@ mod tests {
         let (first, _first) = awaited(3, 4 * MIB);
         let (gone_later, ticket) = awaited(4, MIB);
         let (last, _last) = awaited(5, MIB);
-        assert_eq!(ids(&lanes.turn(vec![gone_small, kept, first, gone_later, last])), [2, 3]);
+        assert_eq!(turn(&mut lanes, vec![gone_small, kept, first, gone_later, last]), [2, 3]);
         drop(ticket);
-        assert_eq!(ids(&lanes.turn(vec![])), [5]);
+        assert_eq!(turn(&mut lanes, vec![]), [5]);
     }
 }

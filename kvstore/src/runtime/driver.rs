@@ -26,8 +26,8 @@ pub enum Placement {
     /// In the future that [`crate::store::Store::take_core`] gives: the embedder spawns it beside its requests.
     /// Saves two hand-overs between threads for each request; the sync blocks that runtime thread.
     Caller,
-    /// As `Caller`, but turns with many commands, or on a slow disk, write and sync on a thread beside: the runtime
-    /// thread reads the next requests meanwhile, and those who only read wait for no disk.
+    /// As `Caller`, but a log write with a large command, or to a slow disk, is made and synced on a thread beside: the
+    /// runtime thread reads the next requests meanwhile, and those who only read do not wait for it.
     Adaptive,
 }
 

@@ -11,9 +11,9 @@
 //! Whatever arrives meanwhile is the next turn.
 //!
 //! The core runs where the embedder wants it ([`Placement`]): on a thread of its own, or as a future on the
-//! embedder's runtime beside its requests, which saves both hand-overs. There a turn with few commands syncs inline: a
-//! hand-over to another thread would cost a lone request about what its sync does. A turn with many of them, or on a disk
-//! that is slow, leaves the write and the sync to a thread beside ([`sync_beside`]) and goes on when that is done
+//! embedder's runtime beside its requests, which saves both hand-overs. There a turn syncs inline as long as syncs are
+//! short: a hand-over to another thread would cost a lone request about what its sync does, and make the batches of many
+//! smaller. A turn with a large command, or on a disk that is slow, leaves the write and the sync to a thread beside ([`sync_beside`]) and goes on when that is done
 //! ([`turn`]); meanwhile the runtime reads the requests that make the next turn, and serves readers.
 //!
 //! Invariants:

@@ -1,18 +1,14 @@
-//! A turn: everything that was in the mailbox, in order; in two parts when the log is synced beside.
+//! A turn: everything that was in the mailbox, in order; in two parts if the log is written beside.
 
 use super::core::Core;
 use super::{Note, Work};
 use crate::consensus::PersistNumber;
 use crate::log::Append;
-use crate::propose::{LARGE_COMMAND_BYTES, Submission};
+use crate::propose::{LARGE_COMMAND_BYTES, SLOW_TURN_COMMANDS_MAX, Submission, TURN_COMMANDS_MAX};
 use crate::types::Result;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Instant;
-
-/// From so many commands on a turn syncs beside: as many clients write at once, and reading what they send next takes
-/// about as long as the sync. With fewer the hand-over costs more than it gives.
-const BESIDE_COMMANDS_MIN: usize = 128;
 
 /// How a turn ended.
 pub(crate) enum Turn {
@@ -102,11 +98,12 @@ impl Core {
             self.reads.wait(slot);
         }
         self.ask_for_reads()?;
+        let is_slow = self.sync_pace.is_slow();
+        let max = if is_slow { SLOW_TURN_COMMANDS_MAX } else { TURN_COMMANDS_MAX };
         let mut submissions = self.expire_leases();
-        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions)));
-        let is_much = submissions.len() >= BESIDE_COMMANDS_MIN
-            || submissions.iter().any(|submission| submission.bytes >= LARGE_COMMAND_BYTES);
-        self.turn.beside = self.turn.may_go_beside && (is_much || self.sync_pace.is_slow());
+        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions), max));
+        let has_large = submissions.iter().any(|submission| submission.bytes >= LARGE_COMMAND_BYTES);
+        self.turn.beside = self.turn.may_go_beside && (is_slow || has_large);
         self.turn.submissions = submissions;
         self.go_on()
     }

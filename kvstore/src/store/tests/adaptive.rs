@@ -1,4 +1,4 @@
-//! A core that leaves its syncs to a thread beside, while they are slow or many commands wait for them.
+//! A core that leaves its syncs to a thread beside, if they are slow or much is to be written.
 
 use super::disk::Disk;
 use super::{config, default_keyspace, in_time, value_of};
@@ -137,11 +137,11 @@ async fn a_sync_that_fails_beside_ends_the_store() {
     in_time(running.core).await.unwrap();
 }
 
-/// However fast the disk: whoever reads does not wait for the sync of many commands, or of a large one.
+/// However fast the disk: whoever reads does not wait for the write of a large command.
 #[tokio::test]
-async fn many_commands_and_large_ones_are_synced_beside() {
+async fn large_commands_are_synced_beside() {
     let running = start();
-    for (commands, bytes) in [(1_000, 10), (1, 200 << 10)] {
+    for (commands, bytes) in [(1, 200 << 10), (20, 64 << 10)] {
         let before = running.store.metrics().syncs_beside;
         let puts: Vec<_> = (0..commands)
             .map(|number| {
