@@ -337,8 +337,8 @@ mod tests {
     fn all_names_every_scenario() {
         let arguments =
             parse("--start a=/bin/a --scenarios all --clients 3 --keys 7,9").expect("a good line");
-        // Six by clients, four by keys of which there are two, four kinds of pauses by keys, kube, fanout, slow twice.
-        assert_eq!(arguments.scenarios.len(), 6 + 4 * 2 + 4 * 2 + 1 + 1 + 2);
+        // Six by clients, five by keys of which there are two, four kinds of pauses by keys, kube, fanout, slow twice.
+        assert_eq!(arguments.scenarios.len(), 6 + 5 * 2 + 4 * 2 + 1 + 1 + 2);
     }
 
     #[test]
