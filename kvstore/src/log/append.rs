@@ -28,7 +28,8 @@ pub struct Append {
     start: u64,
     /// `None` until it was run.
     outcome: Option<io::Result<()>>,
-    sync_took: Duration,
+    /// The write and the sync together: a disk without a cache of its own is slow in the first, others in the second.
+    disk_took: Duration,
     /// What the log is once this is durable.
     after: After,
 }
@@ -51,10 +52,10 @@ impl Append {
     }
 
     fn write_and_sync(&mut self) -> io::Result<()> {
-        self.file.write_at(self.start, &self.buffer)?;
         let before = Instant::now();
+        self.file.write_at(self.start, &self.buffer)?;
         self.file.sync_data()?;
-        self.sync_took = before.elapsed();
+        self.disk_took = before.elapsed();
         Ok(())
     }
 }
@@ -80,10 +81,11 @@ impl Log {
         }
     }
 
-    /// The first half of [`Log::append`], which only makes the bytes. `None`: there is nothing to write.
+    /// The first half of [`Log::append`], which makes the bytes, and room for them: that waits for the disk if the next
+    /// segment is due and not ready ([`Log::unprepared_count`]). `None`: there is nothing to write.
     ///
     /// # Errors
-    /// As [`Log::append`]; room for the frame is made here.
+    /// As [`Log::append`].
     ///
     /// # Panics
     /// As [`Log::append`].
@@ -124,7 +126,7 @@ impl Log {
 
         // Durable from here on.
         let after = append.after;
-        self.last_sync = append.sync_took;
+        self.last_write = append.disk_took;
         self.sealed = Sealed::No;
         self.next_frame += 1;
         self.hard_state = after.hard_state.or(self.hard_state);
@@ -202,7 +204,7 @@ impl Log {
             buffer,
             start,
             outcome: None,
-            sync_took: Duration::ZERO,
+            disk_took: Duration::ZERO,
             after: After { end, hard_state, restart, slots },
         })
     }

@@ -34,10 +34,15 @@ thread_local! {
 }
 
 impl DirectFile {
-    /// `None`: this file system has no direct writes.
+    /// `None`: this file system has no direct writes, or there is no descriptor left for them.
     pub(super) fn open(path: &Path) -> Option<Self> {
-        let file = fs::OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path).ok()?;
-        Some(Self { file, refused: AtomicBool::new(false) })
+        match fs::OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path) {
+            Ok(file) => Some(Self { file, refused: AtomicBool::new(false) }),
+            Err(error) => {
+                tracing::debug!(%error, file = %path.display(), "no direct writes; the log goes through the page cache");
+                None
+            }
+        }
     }
 
     /// Whether such a write can be a direct one.
@@ -53,8 +58,8 @@ impl DirectFile {
         let mut at = offset;
         for part in bytes.chunks(CHUNK_BYTES) {
             match MEMORY.with_borrow_mut(|memory| self.file.write_all_at(aligned(memory, part), at)) {
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                    // Refused before anything was written; through the page cache it may go.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                    // A refusal of the way, not a failure of the disk. All is written again, whatever part has gone.
                     self.refused.store(true, Ordering::Relaxed);
                     tracing::info!(%error, "this file system takes no direct writes; the log goes through the page cache");
                     return self.write_buffered(offset, bytes);

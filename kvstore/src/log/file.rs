@@ -38,6 +38,10 @@ pub trait Files: Send + Sync + 'static {
 pub trait File: Send + Sync {
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// The same where nothing waits for it to be durable: it may stay in the page cache.
+    fn write_lazily_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
     /// Fills all of `bytes` from `offset`.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
     /// Makes everything written so far durable, the length included.
@@ -109,8 +113,12 @@ impl File for OsFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         match &self.direct {
             Some(direct) if direct.takes(offset, bytes.len()) => direct.write_at(offset, bytes),
-            _ => self.file.write_all_at(bytes, offset),
+            _ => self.write_lazily_at(offset, bytes),
         }
+    }
+
+    fn write_lazily_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {

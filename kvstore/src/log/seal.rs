@@ -48,7 +48,7 @@ impl Log {
         let start = page_start(end);
         self.buffer.resize((zeros_end - start) as usize, 0);
         let active = self.active();
-        let written = active.file.write_at(start, &self.buffer).and_then(|()| match wanted {
+        let written = active.file.write_lazily_at(start, &self.buffer).and_then(|()| match wanted {
             Sealed::Durably => active.file.sync_data(),
             Sealed::Written | Sealed::No => Ok(()),
         });

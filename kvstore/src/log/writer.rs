@@ -41,7 +41,7 @@ pub struct Log {
     poisoned: Option<String>,
     /// Between the two halves of an append.
     pub(super) is_appending: bool,
-    pub(super) last_sync: Duration,
+    pub(super) last_write: Duration,
     unprepared: u64,
 }
 
@@ -84,7 +84,7 @@ impl Log {
             sealed: Sealed::No,
             poisoned: None,
             is_appending: false,
-            last_sync: Duration::ZERO,
+            last_write: Duration::ZERO,
             unprepared: 0,
         };
         if is_new {
@@ -158,9 +158,9 @@ impl Log {
         self.segments.iter().map(|segment| segment.end).sum()
     }
 
-    /// How long the last append's sync took.
-    pub fn last_sync(&self) -> Duration {
-        self.last_sync
+    /// How long the disk took for the last append.
+    pub fn last_write(&self) -> Duration {
+        self.last_write
     }
 
     /// How often an append had to make a segment, or make one longer, because none was ready.

@@ -1,5 +1,5 @@
-//! Reading what is published: readers, and the snapshots they take. Nothing here blocks the writer; taking a snapshot may
-//! wait for it, see [`window`](super::window).
+//! Reading what is published: readers, and the snapshots they take. Nothing here holds the writer up; taking a snapshot
+//! may have to wait for it, see [`window`](super::window).
 
 use super::cache::ValueCache;
 use super::count::Deltas;

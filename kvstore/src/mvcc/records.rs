@@ -16,6 +16,9 @@ const NEIGHBOURS_MIN: usize = 16;
 /// others between two that are wanted.
 const PASSED_FOR_EACH: usize = 3;
 
+/// And so many bytes of others in all: the walk may be made where everybody waits.
+const PASSED_BYTES_MAX: usize = 1 << 20;
+
 /// The records of one keyspace: what the engine has, and behind it what the writer has not written yet.
 #[derive(Clone, Copy)]
 pub(super) struct Records<'a> {
@@ -78,7 +81,7 @@ impl Records<'_> {
     /// Reads a stretch of time with all of `wanted`; gives how many of them it came to.
     fn walk(&self, wanted: &[(VersionId, usize)], found: &mut [Option<Bytes>]) -> Result<usize> {
         let budget = wanted.len() * (1 + PASSED_FOR_EACH);
-        let (mut at, mut visited) = (0, 0);
+        let (mut at, mut visited, mut passed_bytes, mut is_given_up) = (0, 0, 0, false);
         let mut damaged = None;
         let mut each = |key: &[u8], value: &[u8]| {
             let Some(id) = keys::parse_revision_key(key) else {
@@ -90,16 +93,16 @@ impl Records<'_> {
             while wanted.get(at).is_some_and(|(wanted, _)| *wanted < id) {
                 at += 1;
             }
+            if wanted.get(at).is_none_or(|(wanted, _)| *wanted != id) {
+                passed_bytes += value.len();
+            }
             while let Some((_, place)) = wanted.get(at).filter(|(wanted, _)| *wanted == id) {
                 found[*place] = Some(Bytes::copy_from_slice(value));
                 at += 1;
             }
-            // A revision may have any number of versions: this is no stretch to be walked.
-            if at == wanted.len() || visited == budget {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            // A revision may have any number of versions, and they any size: this is no stretch to be walked.
+            is_given_up = visited == budget || passed_bytes > PASSED_BYTES_MAX;
+            if at == wanted.len() || is_given_up { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let (first, last) = (wanted[0].0, wanted[wanted.len() - 1].0);
         let end = self.bound(VersionId::new(last.revision.next(), SubRevision::new(0)));
@@ -107,7 +110,7 @@ impl Records<'_> {
             .scan(Family::Revisions, &self.bound(first), &end, true, &mut each)
             .map_err(engine_failed)?;
         damaged.map_or(Ok(()), Err)?;
-        Ok(if visited < budget { wanted.len() } else { at })
+        Ok(if is_given_up { at } else { wanted.len() })
     }
 
     /// The record of `id`, if it is there.
@@ -238,6 +241,33 @@ mod tests {
             }
         }
         check(&engine, &[], is_there);
+    }
+
+    /// Megabytes of others between those that are wanted: the walk gives up there too.
+    #[test]
+    fn heavy_neighbours_end_the_walk() {
+        let engine = engine((1..60).map(|revision| id(revision, 0)));
+        let heavy = KeyValue::new(
+            b"h",
+            &vec![b'x'; PASSED_BYTES_MAX / 4],
+            Revision::FIRST,
+            Revision::FIRST,
+            1,
+            LeaseId::NONE,
+        );
+        let mut batch = Batch::default();
+        for revision in 1..60 {
+            let key = keys::revision_key(KeyspaceId::DEFAULT, id(revision, 1));
+            let record = keys::encode_record(keys::RecordKind::Create, None, &heavy);
+            batch.put(Family::Revisions, Bytes::copy_from_slice(&key), record);
+        }
+        engine.write(batch).unwrap();
+        let wanted: Vec<_> = (1..60).map(|revision| id(revision, 0)).collect();
+        check(&engine, &wanted, |_| true);
+        let numbered: Vec<_> = wanted.iter().copied().zip(0..).collect();
+        let records = Records { engine: &engine, keyspace: KeyspaceId::DEFAULT, unwritten: &[] };
+        let read = records.walk(&numbered, &mut vec![None; numbered.len()]).unwrap();
+        assert!((4..10).contains(&read), "{read} of {} were walked to", numbered.len());
     }
 
     /// Hundreds of versions in a revision between two that are wanted: the walk gives up, and nothing is missing.

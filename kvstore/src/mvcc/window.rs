@@ -3,7 +3,7 @@
 //! As long as a root is shown, a node that the writer changes has to be copied first, with a reference count for each of
 //! its places in memory that is likely cold: a tenth of what a put costs. So a writer whose readers mostly share its
 //! thread takes the root back before its first change and shows the new one when it publishes. Readers on other threads
-//! wait for that, as long as one batch takes to apply; a root that a reader has already stays as it is, and is copied.
+//! wait for that, as long as it takes to apply one batch and to hand it to the engine; a root that a reader has already stays as it is, and is copied.
 
 use super::index::Root;
 use crate::types::{Error, Result, Revision};

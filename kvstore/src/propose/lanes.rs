@@ -22,7 +22,7 @@ pub const LARGE_BYTES_PER_TURN: usize = 1 << 20;
 /// shared by so many costs each of them two microseconds; with 250 in a turn 256 clients wrote no faster.
 pub const TURN_COMMANDS_MAX: usize = 64;
 
-/// The same while syncs are slow: then they are what limits the writers, and nobody waits for them but those.
+/// The same while syncs are slow: then they are what limits the writers.
 pub const SLOW_TURN_COMMANDS_MAX: usize = 250;
 
 /// The commands that wait for their turn. Bounded by admission, like everything that is not answered.

@@ -246,7 +246,7 @@ impl Core {
         self.log.finish_append(append)?;
         let took = under_way.started.elapsed();
         self.shared.metrics.log_sync.observe(took);
-        self.sync_pace.observe(self.log.last_sync());
+        self.sync_pace.observe(self.log.last_write());
         Ok(Input::Persisted(under_way.number))
     }
 

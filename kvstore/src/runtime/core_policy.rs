@@ -88,15 +88,21 @@ impl Core {
         if !self.node.is_leading() {
             return Ok(());
         }
+        // Before the clock is queued: what is proposed at once must not overtake what waits.
+        if self.turn.writes.is_empty() {
+            self.watch_space()?;
+        }
         if self.policy.expire_request.is_none() && self.machine.has_leases() {
             // The turn that this tick is in ends them.
             self.policy.expiry_goes_on = self.machine.has_expired(now);
-            if !self.policy.expiry_goes_on && now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS {
+            let is_due = now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS;
+            // One for both, if two ticks have come together.
+            if is_due && !self.policy.expiry_goes_on && self.turn.writes.is_empty() {
                 let clock = self.encode_clock();
                 self.turn.writes.push_back(clock);
             }
         }
-        self.watch_space()
+        Ok(())
     }
 
     /// Whether leases are to be ended in the next turn.

@@ -13,8 +13,9 @@
 //! The core runs where the embedder wants it ([`Placement`]): on a thread of its own, or as a future on the
 //! embedder's runtime beside its requests, which saves both hand-overs. There a turn syncs inline as long as syncs are
 //! short: a hand-over to another thread would cost a lone request about what its sync does, and make the batches of many
-//! smaller. A turn with a large command, or on a disk that is slow, leaves the write and the sync to a thread beside ([`sync_beside`]) and goes on when that is done
-//! ([`turn`]); meanwhile the runtime reads the requests that make the next turn, and serves readers.
+//! smaller. A turn with a large command, or on a disk that is slow, leaves the write and the sync to a thread beside
+//! ([`sync_beside`]) and goes on when that is done ([`turn`]); meanwhile the runtime reads the requests that make the next
+//! turn, and serves readers. (Inline all the same: a segment that is made because none was ready, and alarms.)
 //!
 //! Invariants:
 //! - what is answered is durable and published;

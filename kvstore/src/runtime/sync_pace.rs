@@ -1,11 +1,11 @@
-//! How long a sync of the log takes these days. Pure: durations in, a verdict out.
+//! How long a write of the log and its sync take these days. Pure: durations in, a verdict out.
 
 use std::time::Duration;
 
 /// A mean above this: whoever waits for the sync should not be whoever serves the readers.
 const SLOW_SYNC: Duration = Duration::from_millis(1);
 
-/// A mean below this again: a hand-over to another thread and back costs as much as it saves.
+/// A mean below this again: handing writes to another thread costs as much as it saves.
 const FAST_SYNC: Duration = Duration::from_micros(500);
 
 /// A sync counts one part in so many of the mean: a single sync that waited behind a flush says little, a handful of

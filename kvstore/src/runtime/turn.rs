@@ -117,6 +117,8 @@ impl Core {
             proposed?;
             if let Some((append, under_way)) = self.turn.leaves.take() {
                 self.turn.under_way = Some(under_way);
+                // What an earlier write of this turn has answered need not wait for this one.
+                self.wakes.wake();
                 return Ok(Turn::Syncing(append));
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! A B+ tree whose nodes are shared by reference count. The writer owns an [`Index`] and changes nodes that
 //! only it can see in place; a node that a reader's [`Root`] can see too is copied first, once (path copying,
-//! but only after a root was taken). So a root is a snapshot that costs one count, and neither side waits.
+//! but only after a root was taken). So a root is a snapshot that costs one count, and whoever has one waits for nobody.
 //!
 //! ```text
 //!            Branch [first key, counts, child]…          counts: keys in the subtree, and how many are live

@@ -85,6 +85,17 @@ async fn a_slow_disk_holds_up_writes_only() {
 }
 
 #[tokio::test]
+async fn a_disk_that_is_slow_in_its_writes_holds_up_writes_only() {
+    let running = start();
+    running.disk.take_longer_for_a_write(SLOW);
+    running.write(SYNCS).await;
+    assert!(running.syncs_beside().await);
+    assert!(running.others_run_during_a_write().await);
+    running.disk.take_longer_for_a_write(Duration::ZERO);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn syncs_come_back_when_the_disk_is_fast_again_and_go_again() {
     let running = start();
     for _ in 0..5 {

@@ -15,6 +15,7 @@ pub(super) struct Disk(Arc<State>);
 struct State {
     fails: AtomicBool,
     sync_takes_us: AtomicU64,
+    write_takes_us: AtomicU64,
 }
 
 struct DiskFile(Box<dyn File>, Disk);
@@ -25,6 +26,10 @@ impl Disk {
     }
     pub(super) fn take_longer_for_a_sync(&self, by: Duration) {
         self.0.sync_takes_us.store(by.as_micros() as u64, Ordering::SeqCst);
+    }
+    /// As a disk without a cache of its own does.
+    pub(super) fn take_longer_for_a_write(&self, by: Duration) {
+        self.0.write_takes_us.store(by.as_micros() as u64, Ordering::SeqCst);
     }
     fn check(&self) -> io::Result<()> {
         if self.0.fails.load(Ordering::SeqCst) { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
@@ -61,6 +66,7 @@ impl Files for Disk {
 impl File for DiskFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.1.check()?;
+        std::thread::sleep(Duration::from_micros(self.1.0.write_takes_us.load(Ordering::SeqCst)));
         self.0.write_at(offset, bytes)
     }
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
