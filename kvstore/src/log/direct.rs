@@ -78,8 +78,11 @@ impl DirectFile {
     }
 }
 
-/// A copy of `part` in `memory` that begins at a page.
-fn aligned<'a>(memory: &'a mut Vec<u8>, part: &[u8]) -> &'a [u8] {
+/// `part`, or a copy of it in `memory`, that begins at a page.
+fn aligned<'a>(memory: &'a mut Vec<u8>, part: &'a [u8]) -> &'a [u8] {
+    if part.as_ptr().align_offset(PAGE) == 0 {
+        return part;
+    }
     if memory.len() < part.len() + PAGE {
         *memory = vec![0; part.len() + PAGE];
     }

@@ -12,8 +12,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Zeros are written this many bytes at a time: large enough for the disk, small enough for the memory.
-const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros are written this many bytes at a time: large enough for the disk, small enough for the program.
+const ZEROS_BYTES: usize = 256 << 10;
+
+/// Aligned like pages, so that a direct write takes them as they are.
+#[repr(align(4096))]
+struct Zeros([u8; ZEROS_BYTES]);
+
+static ZEROS: Zeros = Zeros([0; ZEROS_BYTES]);
 /// And synced this many at a time.
 const SYNC_STEP_BYTES: usize = 2 << 20;
 /// How many purged segments wait on disk to be recycled; the oldest beyond that are removed. The state engine
@@ -200,11 +206,10 @@ impl SegmentJob {
 /// Writes zeros over `from..to`. Real ones: blocks that are only allocated cost a journal commit when first
 /// written, which is what this is to avoid.
 pub(super) fn write_zeros(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
-    let zeros = vec![0; ZEROS_BYTES.min(to.saturating_sub(from) as usize)];
     let mut at = from;
     while at < to {
-        let bytes = (to - at).min(zeros.len() as u64);
-        file.write_at(at, &zeros[..bytes as usize])?;
+        let bytes = (to - at).min(ZEROS_BYTES as u64);
+        file.write_at(at, &ZEROS.0[..bytes as usize])?;
         at += bytes;
     }
     Ok(())
