@@ -271,7 +271,9 @@ mod tests {
                 let mut now = 0;
                 while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                     now += 1_000;
-                    (1..=count).step_by(7).for_each(|id| drop(table.renew(LeaseId::new(id), at(now), 2)));
+                    for id in (1..=count).step_by(7) {
+                        table.renew(LeaseId::new(id), at(now), 2).unwrap();
+                    }
                     table.grant(LeaseId::new(count + 1), 5, at(now), 3).unwrap();
                     table.remove(LeaseId::new(count + 1)).unwrap();
                 }
