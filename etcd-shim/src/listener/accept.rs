@@ -2,6 +2,7 @@
 
 use super::bind::{Bound, Socket, Stream, prepare};
 use super::connection::{self, Http2Settings};
+use super::line::Line;
 use super::shutdown::Signal;
 use crate::logging::Rarely;
 use crate::tls::TlsSource;
@@ -19,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause after a first failure to accept, and the longest one. Out of file descriptors, trying at once
-/// would keep a processor busy for nothing.
+/// would keep a processor line for nothing.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -30,14 +31,15 @@ const WARNING_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Bounds {
     permits: Arc<Semaphore>,
+    line: Line,
     warnings: Arc<Rarely>,
 }
 
 impl Bounds {
-    /// At most this many connections are served at a time. Each listener holds one more that waits.
-    pub fn new(connections_max: usize) -> Bounds {
+    /// At most this many connections are served at a time, by so many threads. Each listener holds one more that waits.
+    pub fn new(connections_max: usize, threads: usize) -> Bounds {
         let permits = Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-        Bounds { permits, warnings: Arc::new(Rarely::new(WARNING_PAUSE)) }
+        Bounds { permits, line: Line::new(threads), warnings: Arc::new(Rarely::new(WARNING_PAUSE)) }
     }
 
     /// Taken after a connection was accepted, not before: an idle listener must not keep a permit from
@@ -71,8 +73,8 @@ pub async fn serve<S, B>(
     assert!(tls.is_some() || !bound.url().scheme.is_secure(), "a secure URL is never served in the clear");
     let rejections = Rejections { rarely: Rarely::new(WARNING_PAUSE) };
     let tls = tls.map(|tls| (tls, Arc::new(rejections)));
-    let serve_one =
-        ServeOne { builder: connection::builder(&settings), tls, service, signal: signal.clone() };
+    let line = bounds.line.clone();
+    let serve_one = ServeOne { settings, line, tls, service, signal: signal.clone() };
     tokio::select! {
         () = accept_forever(&bound, &bounds, &serve_one) => {}
         () = signal.draining() => {}
@@ -135,7 +137,8 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 
 /// What every connection of a listener gets.
 struct ServeOne<S> {
-    builder: hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>,
+    settings: Http2Settings,
+    line: Line,
     tls: Option<(Arc<TlsSource>, Arc<Rejections>)>,
     service: S,
     signal: Signal,
@@ -170,11 +173,11 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn spawn(&self, stream: impl Stream, peer: String, permit: OwnedSemaphorePermit) {
-        let (builder, service, mut signal) =
-            (self.builder.clone(), self.service.clone(), self.signal.clone());
+        let (settings, line) = (self.settings.clone(), self.line.clone());
+        let (service, mut signal) = (self.service.clone(), self.signal.clone());
         let Some((tls, rejections)) = self.tls.clone() else {
             tokio::spawn(async move {
-                connection::serve(builder, stream, service, signal).await;
+                connection::serve(&settings, &line, stream, service, signal).await;
                 drop(permit);
             });
             return;
@@ -186,7 +189,7 @@ where
                 () = signal.draining() => return,
             };
             match shaken {
-                Ok(Ok(stream)) => connection::serve(builder, stream, service, signal).await,
+                Ok(Ok(stream)) => connection::serve(&settings, &line, stream, service, signal).await,
                 Ok(Err(error)) => rejections.report(&peer, &error),
                 Err(_) => rejections.report(&peer, &ErrorKind::TimedOut.into()),
             }

@@ -1,19 +1,24 @@
 //! One connection: HTTP/1 or HTTP/2, whichever the peer speaks.
 
-use super::fair::{Fair, OpenRequest, Turn};
+use super::fair::Fair;
 use super::first_bytes::FirstBytes;
+use super::line::{Line, Turns};
+use super::requests::{Accepted, Requests};
 use super::shutdown::Signal;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kvstore::CallerId;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -54,9 +59,9 @@ pub struct Http2Settings {
     pub keepalive_timeout: Duration,
 }
 
-/// The builder that serves all connections of a listener.
-pub(super) fn builder(settings: &Http2Settings) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// The builder that serves a connection.
+fn builder(settings: &Http2Settings, accepted: Accepted) -> auto::Builder<Accepted> {
+    let mut builder = auto::Builder::new(accepted);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).keep_alive(true);
     builder
         .http2()
@@ -75,7 +80,8 @@ pub(super) fn builder(settings: &Http2Settings) -> auto::Builder<TokioExecutor> 
 
 /// Serves a connection until the peer leaves or the end comes.
 pub(super) async fn serve<I, S, B>(
-    builder: auto::Builder<TokioExecutor>,
+    settings: &Http2Settings,
+    line: &Line,
     stream: I,
     service: S,
     mut signal: Signal,
@@ -87,22 +93,26 @@ pub(super) async fn serve<I, S, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let caller = CallerId::new(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
+    let mut turns = Turns::new(line);
+    let turn = turns.turn();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller);
-        let open = OpenRequest::new();
+        let unanswered = turn.accepted();
         let response = service.call(request);
         async move {
             let response = response.await;
-            drop(open);
+            drop(unanswered);
             response
         }
     });
-    let turn = Turn::default();
-    let stream = TokioIo::new(Fair::new(FirstBytes::new(stream, HEAD_PATIENCE), turn.clone()));
+    let accepted = Accepted::default();
+    let mut requests = Requests::new(accepted.clone(), turns.turn());
+    let stream = TokioIo::new(Fair::new(FirstBytes::new(stream, HEAD_PATIENCE), turns.turn()));
+    let builder = builder(settings, accepted);
     let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         biased;
-        ended = in_turns(&turn, connection.as_mut()) => Some(ended),
+        ended = in_turns(&mut turns, &mut requests, connection.as_mut()) => Some(ended),
         () = signal.draining() => None,
     };
     let ended = match ended {
@@ -111,7 +121,7 @@ pub(super) async fn serve<I, S, B>(
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
-                ended = in_turns(&turn, connection.as_mut()) => ended,
+                ended = in_turns(&mut turns, &mut requests, connection.as_mut()) => ended,
                 () = signal.dropping() => return,
             }
         }
@@ -122,11 +132,66 @@ pub(super) async fn serve<I, S, B>(
     }
 }
 
-/// Polls a connection, each time with a turn of its own.
-async fn in_turns<F: Future>(turn: &Turn, mut connection: Pin<&mut F>) -> F::Output {
+/// Polls a connection and its requests in turns.
+async fn in_turns<F: Future>(
+    turns: &mut Turns,
+    requests: &mut Requests,
+    mut connection: Pin<&mut F>,
+) -> F::Output {
+    let ear = Arc::new(Ear::default());
+    let heard_by = Waker::from(ear.clone());
     poll_fn(|context| {
-        turn.begin();
-        connection.as_mut().poll(context)
+        ear.listen_for(context.waker());
+        let mut its_context = Context::from_waker(&heard_by);
+        turns.poll(context, |context| {
+            // Answers first: the connection writes them right away.
+            ear.during_work(|| requests.work(context));
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(&mut its_context) {
+                    return Poll::Ready(ended);
+                }
+                if !ear.during_work(|| requests.work_on_new(context)) {
+                    return Poll::Pending;
+                }
+            }
+        })
     })
     .await
+}
+
+/// What wakes a connection. Its own requests do, whenever they have something to send; while they are worked on
+/// nobody needs to be woken, because the connection is polled next.
+#[derive(Default)]
+struct Ear {
+    task: AtomicWaker,
+    works: AtomicBool,
+    has_heard: AtomicBool,
+}
+
+impl Ear {
+    fn listen_for(&self, task: &Waker) {
+        self.task.register(task);
+    }
+
+    /// Whether something is to be sent for it.
+    fn during_work(&self, work: impl FnOnce()) -> bool {
+        self.works.store(true, Ordering::Release);
+        work();
+        self.works.store(false, Ordering::Release);
+        self.has_heard.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Ear {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.works.load(Ordering::Acquire) {
+            self.has_heard.store(true, Ordering::Release);
+        } else {
+            self.task.wake();
+        }
+    }
 }

@@ -13,7 +13,8 @@
 //!   acknowledgement, 40 ms;
 //! - a peer that says nothing costs a bounded time: the handshake and the first bytes have a deadline each,
 //!   and so has the head of each HTTP/1 request;
-//! - a connection with much to read or to write does it in slices, so that the others' turns come soon;
+//! - a connection with much to read, to do or to write does it in slices, and of those that want much only one for each
+//!   thread is in line with the others, so that the others' turns come soon;
 //! - the number of connections has a bound; beyond it they wait, and then the system's backlog;
 //! - an error of `accept` never ends a listener: it is reported and tried again after a pause;
 //! - a socket file is only replaced when nobody answers on it, and only removed while it is still ours.
@@ -26,6 +27,8 @@ mod bind;
 mod connection;
 mod fair;
 mod first_bytes;
+mod line;
+mod requests;
 mod shutdown;
 
 pub use accept::{Bounds, serve};

@@ -33,7 +33,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 async fn start(url: &str, connections_max: usize, shutdown: &Shutdown) -> Url {
     let bound = bind(&Url::parse(url).unwrap(), false).await.unwrap();
     let url = bound.url().clone();
-    let bounds = Bounds::new(connections_max);
+    let bounds = Bounds::new(connections_max, 1);
     tokio::spawn(serve(bound, None, SETTINGS, bounds, service_fn(answer), shutdown.signal()));
     url
 }
@@ -86,7 +86,7 @@ async fn tls_serves_both_by_alpn_and_refuses_plain_bytes() {
     let shutdown = Shutdown::default();
     let bound = bind(&wanted, false).await.unwrap();
     let url = bound.url().clone();
-    let bounds = Bounds::new(10);
+    let bounds = Bounds::new(10, 1);
     tokio::spawn(serve(bound, Some(source), SETTINGS, bounds, service_fn(answer), shutdown.signal()));
 
     use rustls::pki_types::pem::PemObject;

@@ -69,7 +69,8 @@ pub async fn start(
         keepalive_timeout: config.keepalive.timeout,
     };
     let connections_max = descriptors::connections_max(descriptors, config.limits.max_connections);
-    let (for_clients, for_metrics) = (Bounds::new(connections_max), Bounds::new(METRICS_CONNECTIONS_MAX));
+    let bounds = |connections_max| Bounds::new(connections_max, config.rpc_threads);
+    let (for_clients, for_metrics) = (bounds(connections_max), bounds(METRICS_CONNECTIONS_MAX));
     let mut client_urls = Vec::new();
     for (role, bound) in bound {
         let url = bound.url().clone();

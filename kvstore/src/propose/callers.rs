@@ -10,11 +10,17 @@ pub struct Callers {
     waiting: HashMap<CallerId, VecDeque<Submission>>,
     /// Each caller with something waiting, once; the one in front is next.
     order: VecDeque<CallerId>,
+    count: usize,
 }
 
 impl Callers {
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Commands of all callers.
+    pub fn len(&self) -> usize {
+        self.count
     }
 
     /// Behind everything of the same caller.
@@ -24,6 +30,7 @@ impl Callers {
             self.order.push_back(submission.caller);
         }
         queue.push_back(submission);
+        self.count += 1;
     }
 
     /// One of the caller whose turn it is.
@@ -31,6 +38,7 @@ impl Callers {
         let caller = self.order.pop_front()?;
         let queue = self.waiting.get_mut(&caller)?;
         let submission = queue.pop_front();
+        self.count -= usize::from(submission.is_some());
         if queue.is_empty() {
             self.waiting.remove(&caller);
         } else {

@@ -25,6 +25,12 @@ pub const TURN_COMMANDS_MAX: usize = 64;
 /// The same while syncs are slow: then they are what limits the writers.
 pub const SLOW_TURN_COMMANDS_MAX: usize = 250;
 
+/// The same while [`FLOOD_COMMANDS`] wait: with turns this short a single command of somebody else is soon done.
+pub const FLOODED_TURN_COMMANDS_MAX: usize = 24;
+
+/// Small commands that wait, from which on it is a flood: more than a few apiservers have at a time.
+pub const FLOOD_COMMANDS: usize = 512;
+
 /// The commands that wait for their turn. Bounded by admission, like everything that is not answered.
 #[derive(Default)]
 pub struct Lanes {
@@ -36,8 +42,15 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// What goes into this turn, `max` small ones at most. Commands that nobody waits for any more go nowhere.
-    pub fn turn(&mut self, mut submissions: Vec<Submission>, max: usize) -> Vec<Submission> {
+    /// What goes into this turn; more of the small ones if the disk is slow. Commands that nobody waits for any more go
+    /// nowhere.
+    pub fn turn(&mut self, mut submissions: Vec<Submission>, is_slow: bool) -> Vec<Submission> {
+        let flooded = self.small.len() + submissions.len() > FLOOD_COMMANDS;
+        let max = match (is_slow, flooded) {
+            (true, _) => SLOW_TURN_COMMANDS_MAX,
+            (false, true) => FLOODED_TURN_COMMANDS_MAX,
+            (false, false) => TURN_COMMANDS_MAX,
+        };
         submissions.retain(|submission| !submission.is_abandoned());
         let rests = std::mem::take(&mut self.had_large);
         let all_small = submissions.iter().all(|submission| !submission.is_large());
@@ -121,7 +134,7 @@ mod tests {
 
     fn awaited(id: i64, bytes: usize) -> (Submission, Ticket<Result<Outcome>>) {
         let (slot, ticket) = ticket();
-        let permit = Arc::new(Admission::default()).admit(bytes).unwrap();
+        let permit = Arc::new(Admission::default()).admit(CallerId::NONE, bytes).unwrap();
         (Submission { waiter: Some((slot, permit)), ..submission(id, bytes) }, ticket)
     }
 
@@ -136,7 +149,7 @@ mod tests {
     }
 
     fn turn(lanes: &mut Lanes, submissions: Vec<Submission>) -> Vec<i64> {
-        ids(&lanes.turn(submissions, TURN_COMMANDS_MAX))
+        ids(&lanes.turn(submissions, false))
     }
 
     #[test]
@@ -173,6 +186,21 @@ mod tests {
         assert!(lanes.is_empty());
         let calm = (0..TURN_COMMANDS_MAX as i64).map(|id| of(id as u64 % 3, id)).collect();
         assert_eq!(turn(&mut lanes, calm), (0..TURN_COMMANDS_MAX as i64).collect::<Vec<_>>(), "first come");
+    }
+
+    #[test]
+    fn turns_are_short_in_a_flood() {
+        let mut lanes = Lanes::default();
+        let flood = (0..FLOOD_COMMANDS as i64 + 30).map(|id| submission(id, 100)).collect();
+        assert_eq!(turn(&mut lanes, flood).len(), FLOODED_TURN_COMMANDS_MAX);
+        assert_eq!(turn(&mut lanes, vec![]).len(), FLOODED_TURN_COMMANDS_MAX);
+        assert_eq!(turn(&mut lanes, vec![]).len(), TURN_COMMANDS_MAX, "until it has passed");
+        assert_eq!(lanes.turn(vec![], true).len(), SLOW_TURN_COMMANDS_MAX, "a slow disk is the worse evil");
+        assert_eq!(
+            lanes.turn(vec![], true).len(),
+            FLOOD_COMMANDS + 30 - 2 * 24 - 64 - 250,
+            "nothing is lost"
+        );
     }
 
     #[test]

@@ -90,7 +90,7 @@ mod tests {
         (0..count)
             .map(|_| {
                 let (slot, ticket) = ticket();
-                (Some((slot, admission.admit(1).unwrap())), ticket)
+                (Some((slot, admission.admit(crate::types::CallerId::NONE, 1).unwrap())), ticket)
             })
             .unzip()
     }

@@ -16,6 +16,7 @@ use crate::watch::Hub;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 /// Bytes of commands that go into one log write: bounds the time of one sync and the memory of one frame.
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     pub(super) clock: LogicalClock,
     pub(super) policy: Policy,
     pub(super) wakes: WakeList,
+    /// Sessions of watchers that have something to read.
+    watchers_to_wake: VecDeque<Waker>,
     hubs: BTreeMap<KeyspaceId, Arc<Hub>>,
     waiters: Waiters,
     /// The number of the log's next frame, as of the last tick.
@@ -78,6 +81,7 @@ impl Core {
             jobs: parts.jobs,
             policy: parts.policy,
             wakes: WakeList::default(),
+            watchers_to_wake: VecDeque::new(),
             hubs: parts.hubs,
             waiters: Waiters::default(),
             next_frame_at_tick: 0,
@@ -302,10 +306,17 @@ impl Core {
         }
         for (keyspace, events, current) in applied.events {
             if let Some(hub) = self.hubs.get(&keyspace) {
-                hub.publish(&events, current);
+                self.watchers_to_wake.extend(hub.publish_and_tell(&events, current));
             }
         }
         self.reads.applied(index, &mut self.wakes);
+    }
+
+    /// Wakes so many sessions of watchers that have something to read; whether there are more.
+    pub(super) fn wake_watchers(&mut self, max: usize) -> bool {
+        let count = max.min(self.watchers_to_wake.len());
+        self.watchers_to_wake.drain(..count).for_each(Waker::wake);
+        !self.watchers_to_wake.is_empty()
     }
 
     fn role_changed(&mut self, role: Role) {
@@ -366,6 +377,7 @@ impl Core {
         }
         self.jobs.close();
         self.wakes.wake();
+        self.wake_watchers(usize::MAX);
     }
 }
 

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 /// disk that fills at 20 MiB/s is noticed in time.
 const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Sessions of watchers that a core on its callers' thread wakes before the other tasks there run: a fifth of a millisecond of
+/// work. An event that goes to a hundred streams would hold a single request up for all of them.
+const WATCHERS_WOKEN_MAX: usize = 8;
+
 /// Where the core's turns run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Placement {
@@ -84,39 +88,38 @@ enum Ran {
     Ended,
 }
 
-/// Runs turns until there is nothing to do.
-fn run_turns(core: &mut Core, shared: &Shared, waker: &Waker, turns_max: usize) -> Ran {
-    for _ in 0..turns_max {
-        let work = match shared.mailbox.take(waker) {
-            Some(work) => work,
-            None if core.has_waiting_work() => Work::default(),
-            None => return Ran::Idle,
-        };
-        let turn = core.turn(work);
-        if let Some(ran) = after(turn, core) {
-            return ran;
-        }
-    }
-    waker.wake_by_ref();
-    Ran::More
+/// Runs a turn if there is something to do.
+fn run_turn(core: &mut Core, shared: &Shared, waker: &Waker) -> Ran {
+    let work = match shared.mailbox.take(waker) {
+        Some(work) => work,
+        None if core.has_waiting_work() => Work::default(),
+        None => return Ran::Idle,
+    };
+    let turn = core.turn(work);
+    after(turn, core, waker)
 }
 
-/// What a turn leads to; `None`: to the next one.
-fn after(turn: Result<Turn>, core: &mut Core) -> Option<Ran> {
+/// What a turn leads to.
+fn after(turn: Result<Turn>, core: &mut Core, waker: &Waker) -> Ran {
     let ended = turn.and_then(|turn| match turn {
-        Turn::Done => Ok(None),
-        Turn::Syncing(append) => Ok(Some(Ran::Syncing(append))),
-        Turn::Stopped => core.rest().map(|()| Some(Ran::Ended)),
+        Turn::Done => Ok(Ran::More),
+        Turn::Syncing(append) => Ok(Ran::Syncing(append)),
+        Turn::Stopped => core.rest().map(|()| Ran::Ended),
     });
     match ended {
-        Ok(Some(Ran::Ended)) => core.fail(&Error::Stopped),
-        Ok(goes_on) => return goes_on,
+        Ok(Ran::Ended) => core.fail(&Error::Stopped),
+        Ok(goes_on) => {
+            if matches!(goes_on, Ran::More) {
+                waker.wake_by_ref();
+            }
+            return goes_on;
+        }
         Err(error) => {
             tracing::error!(%error, "the store stops itself");
             core.fail(&Error::Poisoned(last_words(error)));
         }
     }
-    Some(Ran::Ended)
+    Ran::Ended
 }
 
 /// Why the store ends, and what to do about it.
@@ -167,7 +170,9 @@ fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<Joi
         Pace::Prompt.set();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         loop {
-            match run_turns(&mut core, &shared, &waker, usize::MAX) {
+            let ran = run_turn(&mut core, &shared, &waker);
+            core.wake_watchers(usize::MAX);
+            match ran {
                 Ran::Ended => return,
                 Ran::Syncing(_) => unreachable!("this thread syncs by itself"),
                 Ran::Idle | Ran::More => std::thread::park(),
@@ -197,35 +202,43 @@ impl Future for CoreFuture {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let Some(core) = &mut this.core else { return Poll::Ready(()) };
         let _abort = AbortOnPanic;
-        let waker = context.waker();
+        let polled = self.poll_turn(context.waker());
+        if let Some(core) = &mut self.core
+            && core.wake_watchers(WATCHERS_WOKEN_MAX)
+        {
+            // As many as have been woken run before this task does again.
+            context.waker().wake_by_ref();
+        }
+        polled
+    }
+}
+
+impl CoreFuture {
+    fn poll_turn(&mut self, waker: &Waker) -> Poll<()> {
+        let Some(core) = &mut self.core else { return Poll::Ready(()) };
         // One turn, then the runtime's other tasks: their requests make the next batch.
-        let ran = if this.is_syncing {
-            let Some(append) = this.beside.as_ref().and_then(|beside| beside.take(waker)) else {
+        let ran = if self.is_syncing {
+            let Some(append) = self.beside.as_ref().and_then(|beside| beside.take(waker)) else {
                 return Poll::Pending;
             };
-            this.is_syncing = false;
+            self.is_syncing = false;
             let turn = core.resume(append);
-            after(turn, core).unwrap_or_else(|| {
-                waker.wake_by_ref();
-                Ran::More
-            })
+            after(turn, core, waker)
         } else {
-            run_turns(core, &this.shared, waker, 1)
+            run_turn(core, &self.shared, waker)
         };
         match ran {
             Ran::Idle | Ran::More => {}
             Ran::Syncing(append) => {
-                let beside = this.beside.as_ref().expect("a core syncs beside only where somebody is there");
-                Metrics::add(&this.shared.metrics.syncs_beside, 1);
-                this.is_syncing = true;
+                let beside = self.beside.as_ref().expect("a core syncs beside only where somebody is there");
+                Metrics::add(&self.shared.metrics.syncs_beside, 1);
+                self.is_syncing = true;
                 beside.start(append, waker);
             }
             Ran::Ended => {
-                this.core = None;
-                this.beside.take().inspect(|beside| beside.end());
+                self.core = None;
+                self.beside.take().inspect(|beside| beside.end());
                 return Poll::Ready(());
             }
         }

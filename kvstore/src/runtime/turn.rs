@@ -4,7 +4,7 @@ use super::core::Core;
 use super::{Note, Work};
 use crate::consensus::PersistNumber;
 use crate::log::Append;
-use crate::propose::{LARGE_COMMAND_BYTES, SLOW_TURN_COMMANDS_MAX, Submission, TURN_COMMANDS_MAX};
+use crate::propose::{LARGE_COMMAND_BYTES, Submission};
 use crate::types::Result;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -99,9 +99,8 @@ impl Core {
         }
         self.ask_for_reads()?;
         let is_slow = self.sync_pace.is_slow();
-        let max = if is_slow { SLOW_TURN_COMMANDS_MAX } else { TURN_COMMANDS_MAX };
         let mut submissions = self.expire_leases();
-        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions), max));
+        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions), is_slow));
         let has_large = submissions.iter().any(|submission| submission.bytes >= LARGE_COMMAND_BYTES);
         self.turn.beside = self.turn.may_go_beside && (is_slow || has_large);
         self.turn.submissions = submissions;

@@ -248,7 +248,7 @@ impl Inner {
         command: Command,
     ) -> Result<Outcome> {
         let bytes = crate::command::request_size(&command);
-        let permit = self.shared.admission.admit(bytes)?;
+        let permit = self.shared.admission.admit(caller, bytes)?;
         let (slot, ticket) = crate::propose::ticket();
         let waiter = Some((slot, permit));
         self.shared.mailbox.submit(Submission { keyspace, caller, command, bytes, waiter })?;

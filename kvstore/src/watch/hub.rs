@@ -96,6 +96,11 @@ impl Hub {
     /// # Panics
     /// When the revisions do not continue what was published before.
     pub fn publish(&self, events: &[Arc<Event>], current: Revision) {
+        self.publish_and_tell(events, current).into_iter().for_each(Waker::wake);
+    }
+
+    /// The same, and leaves it to the caller to wake the sessions that have something to read now.
+    pub(crate) fn publish_and_tell(&self, events: &[Arc<Event>], current: Revision) -> Vec<Waker> {
         let mut wakers = Vec::new();
         {
             let mut guard = self.state.lock();
@@ -119,9 +124,7 @@ impl Hub {
             self.counters.events.add(events.len() as u64);
             self.counters.pushes.add(pushes);
         }
-        for waker in wakers {
-            waker.wake();
-        }
+        wakers
     }
 
     /// The floor has moved: nothing below it can be read any more. Lagging watchers that need it are told so

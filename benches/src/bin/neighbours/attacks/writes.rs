@@ -2,7 +2,7 @@
 
 use crate::attacker::{Attacker, within};
 use etcd_shim::proto::plain::etcdserverpb as pb;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// A value that fits a request of the default size just so.
@@ -57,12 +57,13 @@ pub async fn bursts(attacker: Attacker) {
         connections.push(attacker.kv().await);
     }
     while attacker.goes_on() {
-        let mut burst = JoinSet::new();
+        let (mut burst, begun) = (JoinSet::new(), Instant::now());
         for n in 0..attacker.scale(20_000usize, 4_000) {
             let (mut kv, attacker) = (connections[n % connections.len()].clone(), attacker.clone());
             burst.spawn(async move { attacker.tell(&kv.put(put(format!("/attack/burst/{n}"), 100)).await) });
         }
         burst.join_all().await;
+        attacker.note(format!("a burst took {:.1} s", begun.elapsed().as_secs_f64()));
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }

@@ -1,0 +1,138 @@
+//! The requests of a connection, worked on in its own turns.
+//!
+//! Tasks of their own would all be in line with the others' connections: a client with thousands of requests has thousands
+//! of turns then, and everybody else one.
+
+use super::fair::Turn;
+use futures_util::stream::{FuturesUnordered, Stream};
+use parking_lot::Mutex;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where hyper puts a request that it has accepted.
+#[derive(Clone, Default)]
+pub struct Accepted(Arc<Mutex<Vec<Boxed>>>);
+
+impl<F> hyper::rt::Executor<F> for Accepted
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, request: F) {
+        self.0.lock().push(Box::pin(request));
+    }
+}
+
+/// What was accepted and is not answered yet; also the streams of watchers.
+pub struct Requests {
+    accepted: Accepted,
+    open: FuturesUnordered<Request>,
+    turn: Turn,
+}
+
+impl Requests {
+    pub fn new(accepted: Accepted, turn: Turn) -> Requests {
+        Requests { accepted, open: FuturesUnordered::new(), turn }
+    }
+
+    /// Works on those that can go on, as many as the turn allows.
+    pub fn work(&mut self, context: &mut Context<'_>) {
+        while !self.open.is_empty() && self.turn.may_work() {
+            if Pin::new(&mut self.open).poll_next(context).is_pending() {
+                return;
+            }
+        }
+    }
+
+    /// The same after some were accepted; does nothing if none was.
+    pub fn work_on_new(&mut self, context: &mut Context<'_>) {
+        {
+            let mut accepted = self.accepted.0.lock();
+            if accepted.is_empty() {
+                return;
+            }
+            self.open.extend(accepted.drain(..).map(|future| Request { future, turn: self.turn.clone() }));
+        }
+        self.work(context);
+    }
+}
+
+/// One request.
+struct Request {
+    future: Boxed,
+    turn: Turn,
+}
+
+impl Future for Request {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let polled = self.future.as_mut().poll(context);
+        if self.turn.worked() && polled.is_pending() {
+            // `FuturesUnordered` ends its round when two futures have woken themselves: so it does after this and the
+            // next one.
+            context.waker().wake_by_ref();
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fair::REQUESTS_SLICE;
+    use super::*;
+    use hyper::rt::Executor;
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    /// Those that can go on do so in order, a slice in each turn; those that wait are left alone.
+    #[test]
+    fn a_turn_has_so_many_requests() {
+        const STEPS: usize = 3;
+        let (accepted, turn) = (Accepted::default(), Turn::default());
+        let mut requests = Requests::new(accepted.clone(), turn.clone());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        for name in 0..100 {
+            let seen = seen.clone();
+            let mut steps = 0;
+            accepted.execute(poll_fn(move |context| {
+                seen.lock().push(name);
+                steps += 1;
+                if steps == STEPS {
+                    return Poll::Ready(());
+                }
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }));
+        }
+        accepted.execute(std::future::pending());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut turns = 0;
+        while requests.open.len() != 1 {
+            turn.begin();
+            let before = seen.lock().len();
+            match turns {
+                0 => requests.work_on_new(&mut context),
+                _ => requests.work(&mut context),
+            }
+            let done = seen.lock().len() - before;
+            assert!(done <= REQUESTS_SLICE + 1, "{done} in a turn");
+            assert!(done > 0 || requests.open.len() == 1, "a turn without work");
+            turns += 1;
+        }
+        let seen = seen.lock();
+        assert_eq!(seen.len(), 100 * STEPS, "nothing is lost");
+        for step in 0..STEPS {
+            let mut names = seen[100 * step..100 * (step + 1)].to_vec();
+            names.sort_unstable();
+            assert_eq!(names, Vec::from_iter(0..100), "nobody has a second step before all have one");
+        }
+        turn.begin();
+        requests.work(&mut context);
+        requests.work(&mut context);
+        assert!(!turn.is_used_up(), "who waits for something else is no work");
+    }
+}
