@@ -17,6 +17,9 @@ pub mod server;
 // Sockets: accepting, HTTP/1 and HTTP/2 on one port, ending connections.
 pub mod listener;
 
+// Who waits until the runtime has asked what has arrived.
+mod arrivals;
+
 // Certificates, and picking up changed ones.
 pub mod tls;
 

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The pause after a first failure to accept, and the longest one. Out of file descriptors, trying at once
-/// would keep a processor line for nothing.
+/// would keep a processor busy for nothing.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 

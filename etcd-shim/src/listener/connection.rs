@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -164,21 +164,26 @@ async fn in_turns<F: Future>(
 #[derive(Default)]
 struct Ear {
     task: AtomicWaker,
-    works: AtomicBool,
-    has_heard: AtomicBool,
+    state: AtomicU8,
 }
+
+/// Wakes go to the task.
+const LISTENS: u8 = 0;
+/// Requests are worked on.
+const WORKS: u8 = 1;
+/// The same, and somebody has woken the connection.
+const HAS_HEARD: u8 = 2;
 
 impl Ear {
     fn listen_for(&self, task: &Waker) {
         self.task.register(task);
     }
 
-    /// Whether something is to be sent for it.
+    /// Whether something is to be done for the connection.
     fn during_work(&self, work: impl FnOnce()) -> bool {
-        self.works.store(true, Ordering::Release);
+        self.state.store(WORKS, Ordering::Release);
         work();
-        self.works.store(false, Ordering::Release);
-        self.has_heard.swap(false, Ordering::AcqRel)
+        self.state.swap(LISTENS, Ordering::AcqRel) == HAS_HEARD
     }
 }
 
@@ -188,9 +193,9 @@ impl Wake for Ear {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.works.load(Ordering::Acquire) {
-            self.has_heard.store(true, Ordering::Release);
-        } else {
+        // One step, since other threads wake, too: what comes just after the work must reach the task.
+        let hears = |state| (state != LISTENS).then_some(HAS_HEARD);
+        if self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, hears).is_err() {
             self.task.wake();
         }
     }

@@ -22,8 +22,10 @@ pub const READ_SLICE_BYTES: usize = 16 << 10;
 /// The same while the connection has [`MANY_REQUESTS`]: thirty heads of requests, or three small requests.
 pub const CROWDED_READ_SLICE_BYTES: usize = 512;
 
-/// Requests of a connection that wait for their answer, from which on it is read in smaller slices.
-pub const MANY_REQUESTS: usize = 16;
+/// Requests of a connection that wait for their answer, from which on it is read in smaller slices: more than an apiserver
+/// usually has. Below it whole slices are read, so that a request that was given up at once is seen to be before it is
+/// answered.
+pub const MANY_REQUESTS: usize = 128;
 
 /// Requests of a connection that are worked on in a turn: a tenth of a millisecond.
 pub const REQUESTS_SLICE: usize = 16;

@@ -6,8 +6,7 @@
 //! With nobody else there the busy ones have the whole thread.
 
 use super::fair::Turn;
-use std::future::Future;
-use std::pin::Pin;
+use crate::arrivals::Arrivals;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +27,7 @@ impl Line {
 pub struct Turns {
     turn: Turn,
     line: PollSemaphore,
+    arrivals: Arrivals,
     state: State,
 }
 
@@ -38,12 +38,13 @@ enum State {
     Waits,
     /// The place has come: the turn is after the system was asked what has arrived, and those were served whom it
     /// concerns.
-    Next { arrivals: Pin<Box<dyn Future<Output = ()> + Send>>, place: Option<OwnedSemaphorePermit> },
+    Next(Option<OwnedSemaphorePermit>),
 }
 
 impl Turns {
     pub fn new(line: &Line) -> Turns {
-        Turns { turn: Turn::default(), line: PollSemaphore::new(line.0.clone()), state: State::Free }
+        let line = PollSemaphore::new(line.0.clone());
+        Turns { turn: Turn::default(), line, arrivals: Arrivals::default(), state: State::Free }
     }
 
     /// What may be done in the present one.
@@ -74,11 +75,11 @@ impl Turns {
     fn poll_place(&mut self, context: &mut Context<'_>) -> Poll<Option<OwnedSemaphorePermit>> {
         if let State::Waits = self.state {
             let place = ready!(self.line.poll_acquire(context));
-            self.state = State::Next { arrivals: Box::pin(tokio::task::yield_now()), place };
+            self.state = State::Next(place);
         }
         let place = match &mut self.state {
-            State::Next { arrivals, place } => {
-                ready!(arrivals.as_mut().poll(context));
+            State::Next(place) => {
+                ready!(self.arrivals.poll(context));
                 place.take()
             }
             _ => None,

@@ -42,6 +42,8 @@ impl Requests {
     pub fn work(&mut self, context: &mut Context<'_>) {
         while !self.open.is_empty() && self.turn.may_work() {
             if Pin::new(&mut self.open).poll_next(context).is_pending() {
+                // It may have been the turn that ended.
+                let _ = self.turn.may_work();
                 return;
             }
         }
@@ -57,6 +59,15 @@ impl Requests {
             self.open.extend(accepted.drain(..).map(|future| Request { future, turn: self.turn.clone() }));
         }
         self.work(context);
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        // Requests hold the connection's executor, and so each other: what was accepted in the connection's last turn would
+        // be there for ever.
+        let left = std::mem::take(&mut *self.accepted.0.lock());
+        drop(left);
     }
 }
 

@@ -194,3 +194,42 @@ async fn the_end_waits_for_answers_but_not_for_ever() {
         assert!(TcpStream::connect(url.to_string().trim_start_matches("http://")).await.is_err());
     }
 }
+
+/// What was accepted in a connection's last turn ends with it: requests hold the executor that holds them.
+#[tokio::test]
+async fn a_connection_that_ends_leaves_no_requests() {
+    let held = std::sync::Arc::new(());
+    let its = held.clone();
+    let service = service_fn(move |_: Request<Incoming>| {
+        let its = its.clone();
+        async move {
+            std::future::pending::<()>().await;
+            drop(its);
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+        }
+    });
+    let shutdown = Shutdown::default();
+    let bound = bind(&Url::parse("http://localhost:0").unwrap(), false).await.unwrap();
+    let url = bound.url().clone();
+    tokio::spawn(serve(bound, None, SETTINGS, Bounds::new(10, 1), service, shutdown.signal()));
+    let before = std::sync::Arc::strong_count(&held);
+    let frame = |stream: u8, flags: u8, fields: &[u8]| {
+        [&[0, 0, fields.len() as u8, 1, flags, 0, 0, 0, stream], fields].concat()
+    };
+    // Nine GETs, and a CONNECT that announces a body, with which hyper ends the connection.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for n in 0..9 {
+        bytes.extend(frame(1 + 2 * n, 0x5, &[0x82, 0x86, 0x84, 0x41, 1, b'a']));
+    }
+    bytes.extend(frame(19, 0x4, b"\x42\x07CONNECT\x41\x01a\x5c\x015"));
+    let mut stream = connect(&url).await;
+    stream.write_all(&bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap();
+    let begun = Instant::now();
+    while std::sync::Arc::strong_count(&held) > before {
+        let left = std::sync::Arc::strong_count(&held) - before;
+        assert!(begun.elapsed() < Duration::from_secs(5), "{left} requests are still there");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

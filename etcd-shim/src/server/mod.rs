@@ -26,6 +26,7 @@ mod listeners;
 mod member;
 mod notify;
 
+use crate::arrivals::Arrivals;
 use crate::config::{Config, CorePlacement};
 use crate::http::Calls;
 use crate::listener::Shutdown;
@@ -121,15 +122,15 @@ fn serve_to_the_end(config: Config) -> Result<(), String> {
 /// requests share a turn of the core, the fewer syncs there are. Asked twice, because clients that were answered just now
 /// need a moment for their next requests. With nothing else to do that takes two microseconds.
 async fn after_arrivals(core: CoreFuture) {
-    let asked_twice = || async {
-        tokio::task::yield_now().await;
-        tokio::task::yield_now().await;
-    };
     let mut core = std::pin::pin!(core);
-    let mut arrivals = Box::pin(asked_twice());
+    let mut arrivals = Arrivals::default();
+    let mut asked = 0;
     std::future::poll_fn(|context| {
-        std::task::ready!(arrivals.as_mut().poll(context));
-        arrivals.set(asked_twice());
+        while asked < 2 {
+            std::task::ready!(arrivals.poll(context));
+            asked += 1;
+        }
+        asked = 0;
         core.as_mut().poll(context)
     })
     .await
