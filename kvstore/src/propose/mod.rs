@@ -30,9 +30,6 @@ mod waiters;
 
 pub use admission::{Admission, COMMAND_BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX, Permit};
 pub use batcher::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Proposal, Submission, split_into_batches};
-pub use lanes::{
-    FLOOD_COMMANDS, FLOODED_TURN_COMMANDS_MAX, LARGE_BYTES_PER_TURN, LARGE_COMMAND_BYTES, Lanes,
-    SLOW_TURN_COMMANDS_MAX, TURN_COMMANDS_MAX,
-};
+pub use lanes::{LARGE_COMMAND_BYTES, Lanes};
 pub use ticket::{Slot, Ticket, Unanswered, WakeList, ticket};
 pub use waiters::Waiters;

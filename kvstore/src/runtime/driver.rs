@@ -108,12 +108,11 @@ fn after(turn: Result<Turn>, core: &mut Core, waker: &Waker) -> Ran {
     });
     match ended {
         Ok(Ran::Ended) => core.fail(&Error::Stopped),
-        Ok(goes_on) => {
-            if matches!(goes_on, Ran::More) {
-                waker.wake_by_ref();
-            }
-            return goes_on;
+        Ok(Ran::More) => {
+            waker.wake_by_ref();
+            return Ran::More;
         }
+        Ok(waits) => return waits,
         Err(error) => {
             tracing::error!(%error, "the store stops itself");
             core.fail(&Error::Poisoned(last_words(error)));
