@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `segment` | a log's files, or edits of a sound log's | refused naming a file and unchanged, or a log that reads the same twice and goes on |
 //! | `frame` | records and frames, sealed with right checksums | the same, behind the checksums |
+//! | `snapshot` | chunks: arbitrary, sealed with right checksums, or a sound snapshot's, edited | refused, or exactly what a sender writes of the same files |
 //! | `record` | a stored version | reads as protobuf does, and reads back |
 //! | `command` | a raft entry | reads back; applies without harm to what the state promises |
 //! | `apply` | steps of clients, crashes and compactions | the same as a model that keeps every revision |
@@ -22,9 +23,8 @@
 //! - nothing here opens RocksDB: states live in the simulated engine, logs in [`memory`];
 //! - a crash that was found stays in `regressions/TARGET` for ever.
 //!
-//! Deliberately missing: chunks of snapshots. There are none yet: nothing in kvstore sends or reads a snapshot, and
-//! Maintenance.Snapshot is refused. Whoever adds them adds a target. Also missing: sockets and HTTP (`tests/bad_input` has
-//! them), certificates (rustls parses them), and damaged RocksDB files (its own checksums, `tests/bad_input` again).
+//! Deliberately missing: sockets and HTTP (`tests/bad_input` has them), certificates (rustls parses them), and damaged
+//! RocksDB files (its own checksums, `tests/bad_input` again).
 
 mod apply;
 mod command;
@@ -39,6 +39,7 @@ mod record;
 mod requests;
 mod sealed;
 mod segment;
+mod snapshot;
 mod state;
 mod watch;
 
@@ -50,6 +51,7 @@ pub use lease::lease;
 pub use record::record;
 pub use requests::{delete_range, put, range, txn};
 pub use segment::segment;
+pub use snapshot::snapshot;
 pub use watch::watch;
 
 /// A target's body: panics if something is wrong.
@@ -67,6 +69,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("range", range),
     ("record", record),
     ("segment", segment),
+    ("snapshot", snapshot),
     ("txn", txn),
     ("watch", watch),
 ];

@@ -38,6 +38,8 @@ pub mod lease;
 // The byte engine under mvcc.
 pub mod storage;
 
+// Everything applied, as checksummed chunks.
+pub mod snapshot;
 // Peer messages; drops, never blocks.
 pub mod transport;
 

@@ -13,7 +13,8 @@ use etcd_shim::fuzzing;
 use etcd_shim::proto::etcdserverpb as wire;
 use golden::Requests;
 use kvstore::command::{Alarm, AlarmKind, Batch, Command, Operation, Transaction, encode_batch};
-use kvstore::{ClockMillis, KeyValue, KeyspaceId, LeaseId, RequestId, Revision};
+use kvstore::snapshot::{Body, SnapshotInfo};
+use kvstore::{ClockMillis, KeyValue, KeyspaceId, LeaseId, LogIndex, RequestId, Revision, Term};
 use prost::Message;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,7 @@ fn write_the_seeds() {
     write_records(&requests);
     write_configurations();
     write_logs();
+    write_snapshots();
     for (name, bytes) in steps::all() {
         write("apply", name, &bytes);
     }
@@ -211,5 +213,45 @@ fn write_logs() {
     }
     for (name, bytes) in steps::frames() {
         write("frame", name, &bytes);
+    }
+}
+
+/// The three ways in: bytes as a sender writes them, chunks by their kinds, and edits of a sound snapshot.
+fn write_snapshots() {
+    let begin = |files, bytes, chunk_bytes| {
+        let (applied, term) = (LogIndex::new(9), Term::new(2));
+        Body::Begin(SnapshotInfo { cluster_id: 1, applied, term, files, bytes, chunk_bytes })
+    };
+    let (name, longer) = ("CURRENT", "MANIFEST-000005");
+    let streams = [
+        ("nothing", vec![begin(0, 0, 1), Body::End]),
+        ("empty-file", vec![begin(1, 0, 7), Body::File { name, bytes: 0 }, Body::End]),
+        (
+            "two-files",
+            vec![
+                begin(2, 8, 3),
+                Body::File { name, bytes: 5 },
+                Body::Data(b"abc"),
+                Body::Data(b"de"),
+                Body::File { name: longer, bytes: 3 },
+                Body::Data(b"xyz"),
+                Body::End,
+            ],
+        ),
+    ];
+    for (what, bodies) in streams {
+        let mut bytes = vec![0];
+        for (number, body) in bodies.iter().enumerate() {
+            kvstore::snapshot::encode(5, number as u64, body, &mut bytes);
+        }
+        write("snapshot", what, &bytes);
+    }
+    let numbers = |count: u8| [[1; 24].as_slice(), &[count, count, 2]].concat();
+    let chunks = [&[1, 0][..], &numbers(1), &[1, 1, b'a', 2], &[2, 2, 7, 7], &[3]].concat();
+    write("snapshot", "chunks", &chunks);
+    // Three files of 700 bytes in chunks of 100; then each kind of edit.
+    let sound = [&[2, 100, 3][..], &[5, 188, 2].repeat(3), &[1; 24]].concat();
+    for what in 0..8 {
+        write("snapshot", &format!("edit-{what}"), &[&sound[..], &[what, 3, 0, 5, 0, 9]].concat());
     }
 }

@@ -5,6 +5,8 @@
 //! DIR/LOCK       locked while a process has the directory open
 //! DIR/log/       the raft log
 //! DIR/state/     the storage engine
+//! DIR/snapshots/ checkpoints that are being read; nothing lives there longer than that
+//! DIR/RESTORING  there while a snapshot becomes this directory, until there is an identity
 //! ```
 //!
 //! The identity says that the store has *begun* before the first client is served: from then on there are entries,
@@ -22,9 +24,13 @@ use std::sync::Arc;
 const FORMAT: u64 = 2;
 /// The last layout without the lines behind the cluster id.
 const FORMAT_WITHOUT_BEGUN: u64 = 1;
-const IDENTITY_FILE: &str = "HOLDFAST";
+pub(super) const IDENTITY_FILE: &str = "HOLDFAST";
 const LOCK_FILE: &str = "LOCK";
-const PARTS: [&str; 2] = ["log", STATE_DIR];
+/// Checkpoints that snapshots are read from.
+pub(super) const SNAPSHOTS_DIR: &str = "snapshots";
+/// Without an identity beside it: a restore did not come to its end.
+pub(super) const RESTORING_FILE: &str = "RESTORING";
+pub(super) const PARTS: [&str; 2] = ["log", STATE_DIR];
 
 /// An open, locked data directory.
 #[derive(Debug)]
@@ -49,6 +55,11 @@ impl DataDir {
         let found = match fs::read_to_string(&identity) {
             Ok(text) => parse(&identity, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if path.join(RESTORING_FILE).exists() {
+                    let reason = "a snapshot was being restored here and this did not come to its end; restore it \
+                                  again, or remove the directory";
+                    return Err(refuse(path, reason.into()));
+                }
                 refuse_foreign(path)?;
                 // Before the identity: a directory that has one has them too.
                 for part in PARTS.map(|part| path.join(part)) {
@@ -69,6 +80,7 @@ impl DataDir {
                 return Err(refuse(&part, reason.into()));
             }
         }
+        remove_leftovers(path)?;
         // The names themselves must survive a power cut: what is synced inside a lost directory is lost too.
         sync_directory(path)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -106,15 +118,45 @@ impl DataDir {
     }
 }
 
-/// What the identity file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    node_id: NodeId,
-    cluster_id: u64,
-    begun: bool,
+/// What a process left that ended while it read a checkpoint, or right after a restore.
+fn remove_leftovers(path: &Path) -> Result<()> {
+    let removals = [
+        (path.join(SNAPSHOTS_DIR), remove_dir(&path.join(SNAPSHOTS_DIR))),
+        (path.join(RESTORING_FILE), fs::remove_file(path.join(RESTORING_FILE))),
+    ];
+    for (left, removed) in removals {
+        match removed {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(refuse(&left, format!("cannot be removed: {e}; {}", advice(&e))));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
-fn sync_directory(path: &Path) -> Result<()> {
+/// Removes a directory of ours with all that is in it, by plain names: [`fs::remove_dir_all`] guards against links that
+/// strangers put there meanwhile, with calls that the tests of power loss do not see.
+pub(super) fn remove_dir(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => remove_dir(&entry.path())?,
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// What the identity file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) node_id: NodeId,
+    pub(super) cluster_id: u64,
+    pub(super) begun: bool,
+}
+
+pub(super) fn sync_directory(path: &Path) -> Result<()> {
     let synced = File::open(path).and_then(|directory| directory.sync_all());
     synced.map_err(|e| refuse(path, format!("cannot be synced: {e}; {}", advice(&e))))
 }
@@ -123,7 +165,7 @@ const PUT_IT_BACK: &str =
     "nothing was changed: put the file back, or restore the whole data directory from a backup";
 
 /// What to do about a file system that does not do what it was asked for.
-fn advice(error: &std::io::Error) -> &'static str {
+pub(super) fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind::{InvalidData, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         StorageFull | QuotaExceeded => "nothing is lost; free some space and start again",
@@ -133,11 +175,11 @@ fn advice(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn refuse(path: &Path, reason: String) -> Error {
+pub(super) fn refuse(path: &Path, reason: String) -> Error {
     Error::DataDir { path: path.into(), reason }
 }
 
-fn lock(path: &Path) -> Result<DirectoryLock> {
+pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
     let lock_path = path.join(LOCK_FILE);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
         refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount"))
@@ -154,7 +196,7 @@ fn lock(path: &Path) -> Result<DirectoryLock> {
 }
 
 /// A directory with other people's files in it is never taken over.
-fn refuse_foreign(path: &Path) -> Result<()> {
+pub(super) fn refuse_foreign(path: &Path) -> Result<()> {
     let unlisted = |e: std::io::Error| refuse(path, format!("cannot be listed: {e}; {}", advice(&e)));
     let entries = fs::read_dir(path).map_err(unlisted)?;
     for entry in entries {
@@ -195,7 +237,7 @@ impl Identity {
 }
 
 /// Replaces the identity file, whole or not at all.
-fn write_identity(path: &Path, identity: Identity) -> Result<()> {
+pub(super) fn write_identity(path: &Path, identity: Identity) -> Result<()> {
     let target = path.join(IDENTITY_FILE);
     let temporary = path.join(format!("{IDENTITY_FILE}.new"));
     let written = || -> std::io::Result<()> {

@@ -29,12 +29,14 @@
 //!   out;
 //! - an error tells what to do ([`crate::Error::action`]); only `OutcomeUnknown` leaves open what happened.
 //!
-//! Deliberately missing: clusters of several members, snapshots and auth; they come with later work.
+//! Deliberately missing: clusters of several members and auth; they come with later work.
 
 mod config;
 mod data_dir;
 mod keyspace;
 mod open;
+mod restore_dir;
+mod snapshot;
 mod status;
 
 #[cfg(test)]
@@ -44,6 +46,7 @@ pub use crate::lease::LeaseInfo;
 pub use crate::mvcc::{Event, EventKind, HashKv, Page, PageLimits, Reader, Snapshot};
 pub use crate::propose::COMMANDS_IN_FLIGHT_MAX;
 pub use crate::runtime::{CoreFuture, HistogramSnapshot, MetricsSnapshot, Pace, Placement};
+pub use crate::snapshot::SnapshotInfo;
 pub use crate::watch::{CancelReason, Delivered, Delivery, HubStats, Session, WatchOptions, WatchRefused};
 pub use config::{Config, LEASE_TTL_MAX_S};
 pub use keyspace::{Consistency, Keyspace, LeaseGranted, RangeReply, WriteReply};

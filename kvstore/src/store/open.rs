@@ -22,6 +22,7 @@ use crate::types::{CallerId, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Resul
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) shared: Arc<Shared>,
     pub(super) keyspaces: BTreeMap<KeyspaceId, KeyspaceParts>,
-    engine: Arc<dyn Engine>,
-    cluster_id: u64,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) cluster_id: u64,
     core: Mutex<Option<CoreFuture>>,
     threads: Mutex<Threads>,
     /// Keeps the directory locked.
@@ -51,7 +52,7 @@ pub(super) struct Inner {
 /// A running store. Cloning gives another handle to the same one.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl Drop for Inner {
@@ -295,12 +296,20 @@ fn open_engine_and_log(
 }
 
 fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
-    let options = RocksOptions { must_exist: data_dir.begun(), read_only, ..RocksOptions::default() };
-    RocksEngine::open(data_dir.state(), &options).map_err(|error| {
-        let path = error.path.unwrap_or_else(|| data_dir.state());
+    open_state(&data_dir.state(), data_dir.begun(), read_only)
+}
+
+/// The engine in `path`, with what to do in its errors.
+pub(super) fn open_state(path: &Path, must_exist: bool, read_only: bool) -> Result<RocksEngine> {
+    let options = RocksOptions { must_exist, read_only, ..RocksOptions::default() };
+    RocksEngine::open(path, &options).map_err(|error| {
         let reason = format!("{}; {}", error.message, what_to_do(&error.message));
-        Error::DataDir { path, reason }
+        Error::DataDir { path: error.path.unwrap_or_else(|| path.into()), reason }
     })
+}
+
+pub(super) fn log_config(config: &Config, dir: PathBuf, must_exist: bool) -> LogConfig {
+    LogConfig { segment_bytes: config.log_segment_bytes, must_exist, ..LogConfig::new(dir) }
 }
 
 /// What would end a running store is at the start an error about its files.
@@ -341,11 +350,7 @@ fn open_raft(
     files: Arc<dyn Files>,
     applied: Applied,
 ) -> Result<(Log, Node)> {
-    let log_config = LogConfig {
-        segment_bytes: config.log_segment_bytes,
-        must_exist: data_dir.begun(),
-        ..LogConfig::new(data_dir.log())
-    };
+    let log_config = log_config(config, data_dir.log(), data_dir.begun());
     let (log, recovered) = Log::open(files, log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
     if recovered.hard_state.is_none() && applied.0.get() > 0 {
@@ -380,7 +385,7 @@ fn open_raft(
 }
 
 /// A number drawn by the system (through the hash seeds of the standard library). Never 0.
-fn random_number() -> u64 {
+pub(super) fn random_number() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.finish().max(1)

@@ -127,6 +127,9 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// A snapshot cannot be written or read; the store that it is of is as it was.
+    #[error("snapshot: {0}")]
+    Snapshot(String),
     /// The configuration cannot be used.
     #[error("configuration: {0}")]
     Config(String),
@@ -136,7 +139,7 @@ impl Error {
     /// What the caller can do.
     pub fn action(&self) -> Action {
         match self {
-            Error::Invalid(_) | Error::Config(_) => Action::FixRequest,
+            Error::Invalid(_) | Error::Config(_) | Error::Snapshot(_) => Action::FixRequest,
             Error::Compacted { .. } | Error::FutureRevision { .. } => Action::Compacted,
             Error::NoSpace(_) | Error::TooManyRequests => Action::Exhausted,
             Error::NotLeader { .. } | Error::NoLeader | Error::Timeout => Action::RetryElsewhere,

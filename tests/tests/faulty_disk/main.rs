@@ -10,6 +10,7 @@
 mod library;
 mod load;
 mod mounted;
+mod restore;
 mod server;
 mod space;
 

@@ -7,6 +7,7 @@
 
 mod content;
 mod fixture;
+mod snapshot;
 
 use content::{ALARM, content};
 use fixture::{NEWEST, unpack, versions};

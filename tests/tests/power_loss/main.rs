@@ -23,6 +23,7 @@ mod life;
 #[path = "../model/oracle.rs"]
 #[allow(dead_code)] // Its reads are the model test's.
 mod oracle;
+mod snapshot;
 #[path = "../model/steps.rs"]
 #[allow(dead_code)]
 mod steps;

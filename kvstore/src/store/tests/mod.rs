@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod disk;
+mod snapshot;
 
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
 use crate::command::RangeQuery;
