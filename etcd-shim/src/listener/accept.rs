@@ -4,6 +4,7 @@ use super::bind::{Bound, Socket, Stream, prepare};
 use super::connection::{self, Http2Settings};
 use super::line::Line;
 use super::shutdown::Signal;
+use crate::arrivals::Arrivals;
 use crate::logging::Rarely;
 use crate::tls::TlsSource;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +91,10 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut pause = PAUSE_MIN;
+    let mut arrivals = Arrivals::default();
     loop {
+        // Thousands that come at once come one by one for everybody else.
+        poll_fn(|context| arrivals.poll(context)).await;
         let accepted = match &bound.socket {
             Socket::Tcp(listener) => match listener.accept().await {
                 Ok((stream, peer)) => match prepare(&stream) {

@@ -4,6 +4,8 @@
 //! only so many are in line with them at a time, as many as there are threads. Otherwise four hundred busy ones would make
 //! everybody else's single request wait for four hundred turns, and that at each step from its first byte to its answer.
 //! With nobody else there the busy ones have the whole thread.
+//!
+//! A new connection is in line for its first turn, too: two thousand that come at once are two thousand turns.
 
 use super::fair::Turn;
 use crate::arrivals::Arrivals;
@@ -34,7 +36,7 @@ pub struct Turns {
 enum State {
     /// A turn may be taken at any time.
     Free,
-    /// There is more to do than was done in the last one; the place in line has not come yet.
+    /// There is more to do than was done in the last one, or there was none yet; the place in line has not come.
     Waits,
     /// The place has come: the turn is after the system was asked what has arrived, and those were served whom it
     /// concerns.
@@ -44,7 +46,7 @@ enum State {
 impl Turns {
     pub fn new(line: &Line) -> Turns {
         let line = PollSemaphore::new(line.0.clone());
-        Turns { turn: Turn::default(), line, arrivals: Arrivals::default(), state: State::Free }
+        Turns { turn: Turn::default(), line, arrivals: Arrivals::default(), state: State::Waits }
     }
 
     /// What may be done in the present one.
@@ -132,7 +134,7 @@ mod tests {
         let order = Vec::from(std::mem::take(&mut *order.lock()));
         assert_eq!(order.len(), 20 * (BUSY + 1), "everybody comes to an end");
         let mut single = order.iter().enumerate().filter(|(_, name)| **name == BUSY).map(|(at, _)| at);
-        // At first nobody is known to be busy.
+        // Its own first turn comes in line, behind those of the others.
         let mut last = single.next().unwrap();
         for at in single {
             assert!(at - last <= 3, "{} turns of others in between: {order:?}", at - last - 1);
@@ -146,5 +148,41 @@ mod tests {
             names.dedup();
             assert!(names.len() > BUSY / 2, "the busy ones take turns: {round:?}");
         }
+    }
+
+    /// Somebody who is there already waits for one of the new ones, however many come at once.
+    #[tokio::test]
+    async fn new_ones_are_in_line() {
+        const NEW: usize = 50;
+        let line = Line::new(1);
+        let order = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let old = tokio::spawn({
+            let (mut turns, order) = (Turns::new(&line), order.clone());
+            poll_fn(move |context| {
+                turns.poll(context, |context| {
+                    let mut order = order.lock();
+                    order.push(true);
+                    let new = order.iter().filter(|is_old| !**is_old).count();
+                    context.waker().wake_by_ref();
+                    if new == NEW { Poll::Ready(()) } else { Poll::Pending }
+                })
+            })
+        });
+        while order.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..NEW {
+            let (mut turns, order) = (Turns::new(&line), order.clone());
+            tokio::spawn(poll_fn(move |context| {
+                turns.poll(context, |_| {
+                    order.lock().push(false);
+                    Poll::Ready(())
+                })
+            }));
+        }
+        old.await.unwrap();
+        let order = order.lock();
+        let together = order.chunk_by(|a, b| a == b).filter(|run| !run[0]).map(<[bool]>::len).max();
+        assert!(together <= Some(2), "{order:?}");
     }
 }
