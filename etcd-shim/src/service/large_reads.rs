@@ -54,7 +54,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
 
 /// Keys and bytes that are read before they are encoded: what is held twice.
-const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20 };
+const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20, walked_bytes: 0 };
 
 /// How often a read of the present begins again because compaction has overtaken it.
 const ATTEMPTS_MAX: usize = 16;
@@ -315,14 +315,15 @@ fn pages(
     let limit =
         if query.limit == 0 { usize::MAX } else { usize::try_from(query.limit).unwrap_or(usize::MAX) };
     let mut last: Option<Vec<u8>> = None;
-    let mut found = 0;
+    let (mut found, mut walked_bytes) = (0, 0);
     let more = loop {
         wanted.check()?;
-        let limits = PageLimits { max_keys: PAGE.max_keys.min(limit - found), ..PAGE };
+        let limits = PageLimits { max_keys: PAGE.max_keys.min(limit - found), walked_bytes, ..PAGE };
         let page = snapshot.page(&query.range, last.as_deref(), query.at, limits, query.projection)?;
         found += page.kvs.len();
         last = page.kvs.last().map(|kv| kv.key().to_vec());
         for kv in page.kvs {
+            walked_bytes += kv.encoded().len();
             writer.field(RANGE_KVS_TAG, range::shaped(kv, shape).encoded())?;
         }
         if !page.more || found >= limit {

@@ -56,6 +56,8 @@ struct Walk {
     chunk_keys: usize,
     target_bytes: usize,
     last_key: Option<Vec<u8>>,
+    /// Sent so far.
+    walked_bytes: usize,
 }
 
 impl RangeStream {
@@ -98,6 +100,7 @@ impl RangeStream {
             chunk_keys: FIRST_CHUNK_KEYS,
             target_bytes: shared.settings.max_request_bytes,
             last_key: None,
+            walked_bytes: 0,
         };
         Ok(Self { shared: Arc::clone(shared), is_small, state: State::Resting(Box::new(walk)) })
     }
@@ -130,12 +133,14 @@ impl Walk {
         let limits = PageLimits {
             max_keys: self.chunk_keys.min(usize::try_from(self.left).unwrap_or(usize::MAX)),
             max_bytes: self.target_bytes,
+            walked_bytes: self.walked_bytes,
         };
         let page = self
             .snapshot
             .page(&self.range, self.last_key.as_deref(), self.at, limits, self.projection)
             .map_err(status::of)?;
         self.left -= (page.kvs.len() as u64).min(self.left);
+        self.walked_bytes += page.kvs.iter().map(|kv| kv.encoded().len()).sum::<usize>();
         if !page.more || self.left == 0 {
             return Ok((self.last(page.kvs, page.more), true));
         }

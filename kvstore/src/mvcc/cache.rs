@@ -115,6 +115,12 @@ impl ValueCache {
         entry.slot().get()
     }
 
+    /// What one read may bring in, in bytes. A walk over everything would push everything else out, and would take the
+    /// ring's lock, which the writer needs, a million times.
+    pub(super) fn share_of_a_read(&self) -> usize {
+        self.bound_bytes / 2
+    }
+
     /// Bytes that count against the bound now.
     pub fn bytes(&self) -> usize {
         self.usage.bytes.load(Ordering::Relaxed)

@@ -133,6 +133,9 @@ pub struct PageLimits {
     pub max_keys: usize,
     /// No further key once keys and values have so many bytes; one key is always taken.
     pub max_bytes: usize,
+    /// Bytes in the pages before, of the same walk. Beyond half of the value cache's bound what the walk reads is not
+    /// kept there: it would push out what others read.
+    pub walked_bytes: usize,
 }
 
 /// A part of a range, in key order.
@@ -178,7 +181,7 @@ impl Snapshot {
         limits: PageLimits,
         projection: Projection,
     ) -> Result<Page> {
-        let view = self.view();
+        let view = View { walked_bytes: limits.walked_bytes, ..self.view() };
         let at = view.read_at(ReadAt::Revision(view.read_at(at)?))?;
         let Some(rest) = rest_of(range, after) else {
             return Ok(Page { kvs: Vec::new(), more: false });
@@ -196,6 +199,7 @@ impl Snapshot {
             records: self.shared.records(),
             cache: &self.shared.cache,
             reader: Some((&self.shared, &self.published)),
+            walked_bytes: 0,
         }
     }
 }

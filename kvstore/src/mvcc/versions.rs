@@ -276,6 +276,7 @@ impl Versions {
             records: Records { unwritten: &self.unwritten, ..self.shared.records() },
             cache: &self.shared.cache,
             reader: None,
+            walked_bytes: 0,
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct View<'a> {
     pub(super) cache: &'a ValueCache,
     /// Whose compaction may overtake this view, and what the view is of; `None` for the writer, which compacts itself.
     pub(super) reader: Option<(&'a Shared, &'a Published)>,
+    /// What the read that this view is for has brought before.
+    pub(super) walked_bytes: usize,
 }
 
 /// A key that lives at the revision asked for.
@@ -108,17 +110,22 @@ impl View<'_> {
         if floor > at { Error::Compacted { floor } } else { missing_record(id) }
     }
 
-    /// The values of `entries`, from memory where possible, the others in one go from the engine.
+    /// The values of `entries`, from memory where possible, the others in one go from the engine; these are kept in
+    /// memory if the read is not a large one.
     /// `at` is the revision that is being read.
     pub(super) fn values(&self, entries: &[&Arc<Entry>], at: Revision) -> Result<Vec<KeyValue>> {
         let mut kvs: Vec<Option<KeyValue>> = entries.iter().map(|entry| self.cache.get(entry)).collect();
         let missing: Vec<usize> = (0..kvs.len()).filter(|place| kvs[*place].is_none()).collect();
         if !missing.is_empty() {
             let ids: Vec<VersionId> = missing.iter().map(|place| entries[*place].head().id).collect();
+            let bytes: usize = missing.iter().map(|place| entries[*place].head().value_len as usize).sum();
+            let keeps = self.walked_bytes + bytes <= self.cache.share_of_a_read();
             for (place, record) in missing.into_iter().zip(self.records.get_many(&ids)?) {
                 let entry = entries[place];
                 let record = record.ok_or_else(|| self.lost(at, entry.head().id))?;
-                self.cache.hold(entry, record.kv.clone());
+                if keeps {
+                    self.cache.hold(entry, record.kv.clone());
+                }
                 kvs[place] = Some(record.kv);
             }
         }

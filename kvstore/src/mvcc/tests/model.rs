@@ -262,7 +262,7 @@ impl Run {
             at.map_or(ReadAt::Latest, |fraction| ReadAt::Revision(rev(self::at(&self.oracle, fraction))));
         let expected = self.oracle.range(&RangeQuery { at, ..RangeQuery::new(query.range.clone()) });
         let snapshot = self.keyspace.reader().snapshot();
-        let limits = PageLimits { max_keys: query.limit as usize + 1, max_bytes: 150 };
+        let limits = PageLimits { max_keys: query.limit as usize + 1, max_bytes: 150, walked_bytes: 0 };
         let mut kvs: Vec<KeyValue> = Vec::new();
         let collected = loop {
             let after = kvs.last().map(|kv| kv.key().to_vec());

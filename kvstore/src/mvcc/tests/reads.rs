@@ -174,7 +174,7 @@ fn pages_respect_the_byte_budget() {
     let snapshot = keyspace.reader().snapshot();
     keyspace.commit(&[delete("k3")]);
     let page = |after: Option<&str>, at, max_bytes| {
-        let limits = PageLimits { max_keys: 100, max_bytes };
+        let limits = PageLimits { max_keys: 100, max_bytes, walked_bytes: 0 };
         let after = after.map(str::as_bytes);
         snapshot.page(&KeyRange::all(), after, at, limits, Projection::Full).unwrap()
     };
@@ -183,6 +183,48 @@ fn pages_respect_the_byte_budget() {
     let past = page(Some("k2"), ReadAt::Revision(rev(6)), 10_000);
     assert_eq!((keys_of(&past.kvs), past.more), (vec!["k3".to_owned(), "k4".to_owned()], false));
     assert_eq!(page(Some("zzz"), ReadAt::Latest, 1), Page { kvs: vec![], more: false });
+}
+
+/// Walks over everything in pages of ten; gives how many keys there were.
+fn walk(reader: &Reader) -> usize {
+    let snapshot = reader.snapshot();
+    let (mut found, mut walked_bytes, mut after) = (0, 0, None);
+    loop {
+        let limits = PageLimits { max_keys: 10, max_bytes: 100_000, walked_bytes };
+        let (at, full) = (ReadAt::Latest, Projection::Full);
+        let page = snapshot.page(&KeyRange::all(), after.as_deref(), at, limits, full).unwrap();
+        found += page.kvs.len();
+        walked_bytes += page.kvs.iter().map(|kv| kv.encoded().len()).sum::<usize>();
+        after = page.kvs.last().map(|kv| kv.key().to_vec());
+        if !page.more {
+            return found;
+        }
+    }
+}
+
+/// Whoever lists everything leaves half of the cache to the others.
+#[test]
+fn a_walk_over_everything_does_not_fill_the_cache() {
+    const BOUND: usize = 40_000;
+    let mut keyspace = Keyspace::new(BOUND);
+    for n in 100..300 {
+        keyspace.commit(&[put(&format!("k{n}"), &"x".repeat(400))]);
+    }
+    let at_once = |reader: &Reader| reader.range(&RangeQuery::new(KeyRange::all())).unwrap().0.kvs.len();
+    let ways: [(fn(&Reader) -> usize, bool); 2] = [(walk, true), (at_once, false)];
+    for (list, keeps_its_first_half) in ways {
+        keyspace.reload();
+        let reader = keyspace.reader();
+        let cached = || reader.shared.cache.bytes();
+        assert_eq!(cached(), 0);
+        let first = RangeQuery { limit: 20, ..RangeQuery::new(KeyRange::all()) };
+        assert_eq!(reader.range(&first).unwrap().0.kvs.len(), 20);
+        let before = cached();
+        assert!(before > 20 * 400, "a small read is kept: {before} bytes");
+        assert_eq!(list(&reader), 200);
+        assert!(cached() < BOUND * 4 / 5, "{} bytes after a walk over 80,000", cached());
+        assert_eq!(cached() > before, keeps_its_first_half);
+    }
 }
 
 /// Compacts and removes everything between a reader's look at the index and its look at the engine.
@@ -227,7 +269,7 @@ fn a_read_that_compaction_overtakes() {
     assert_eq!(overtaken(&|reader| Ok(reader.range(&all_at(2))?.0.kvs)), compacted);
     assert_eq!(overtaken(&|reader| Ok(reader.snapshot().range(&all_at(3))?.kvs)), compacted);
     let page = |reader: &Reader| {
-        let limits = PageLimits { max_keys: 2, max_bytes: 1000 };
+        let limits = PageLimits { max_keys: 2, max_bytes: 1000, walked_bytes: 0 };
         let snapshot = reader.snapshot();
         let page = |after| snapshot.page(&KeyRange::all(), after, ReadAt::Latest, limits, Projection::Full);
         page(None).and_then(|first| Ok([first.kvs, page(Some(b"b"))?.kvs].concat()))
@@ -240,7 +282,7 @@ fn pages_end_when_compaction_passes_them_even_if_all_is_in_memory() {
     let mut keyspace = filled(LARGE_CACHE, 10);
     let snapshot = keyspace.reader().snapshot();
     let page = || {
-        let limits = PageLimits { max_keys: 3, max_bytes: 1000 };
+        let limits = PageLimits { max_keys: 3, max_bytes: 1000, walked_bytes: 0 };
         snapshot.page(&KeyRange::all(), None, ReadAt::Latest, limits, Projection::Full)
     };
     keyspace.compact(11).unwrap();

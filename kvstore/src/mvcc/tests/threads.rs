@@ -57,7 +57,7 @@ fn read_on(reader: &Reader, seed: usize, overtaken: &AtomicUsize) {
     let snapshot = reader.snapshot();
     let mut kvs: Vec<KeyValue> = Vec::new();
     loop {
-        let limits = PageLimits { max_keys: 9, max_bytes: 10_000 };
+        let limits = PageLimits { max_keys: 9, max_bytes: 10_000, walked_bytes: 0 };
         let after = kvs.last().map(|kv| kv.key().to_vec());
         let page =
             snapshot.page(&KeyRange::all(), after.as_deref(), ReadAt::Latest, limits, Projection::Full);
@@ -150,7 +150,7 @@ fn a_writer_that_ends_half_way_leaves_nobody_waiting() {
     let lost = reader.snapshot();
     assert!(matches!(lost.count(&KeyRange::all(), ReadAt::Latest), Err(Error::Poisoned(_))));
     assert!(matches!(reader.hash_kv(None), Err(Error::Poisoned(_))));
-    let limits = PageLimits { max_keys: 9, max_bytes: 10_000 };
+    let limits = PageLimits { max_keys: 9, max_bytes: 10_000, walked_bytes: 0 };
     let page = lost.page(&KeyRange::all(), None, ReadAt::Latest, limits, Projection::Full);
     assert!(matches!(page, Err(Error::Poisoned(_))));
 }
