@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// work: a client that waits longer is better told to slow down. etcd stops at 5,000 unapplied entries.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 16_384;
 
-/// Bytes of commands that are admitted and not yet answered: forty of the largest requests.
-pub const COMMAND_BYTES_IN_FLIGHT_MAX: usize = 64 << 20;
+/// Bytes of commands that are admitted and not yet answered: eighty of the largest requests, which wait for each other while
+/// others write small ones.
+pub const COMMAND_BYTES_IN_FLIGHT_MAX: usize = 128 << 20;
 
 /// Beyond those bounds each caller may have so many small commands in flight: who asks for little is not refused because
 /// somebody else asks for too much.

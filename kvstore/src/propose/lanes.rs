@@ -4,7 +4,8 @@
 //! A turn is one write and one sync, and everybody in it waits for all of its bytes. Forty requests of 1.5 MiB in
 //! one turn would make a put of a hundred bytes wait for 60 MiB. They are concurrent, so that any order is right:
 //! small ones go at once; large ones a few at a time, in their own order, and never in the turn after such a one if
-//! that has small ones: who came while large ones were written waits for no more of them.
+//! that has small ones: who came while large ones were written waits for no more of them. For a while after such a turn
+//! large ones may have to rest altogether, which the caller decides: there is no clock here.
 //!
 //! So it is with thousands of small ones: a turn takes so many, and as long as more wait, callers take turns.
 
@@ -42,9 +43,14 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// What goes into this turn; more of the small ones if the disk is slow. Commands that nobody waits for any more go
-    /// nowhere.
-    pub fn turn(&mut self, mut submissions: Vec<Submission>, is_slow: bool) -> Vec<Submission> {
+    /// What goes into this turn; more of the small ones if the disk is slow, and none of the large ones if these rest.
+    /// Commands that nobody waits for any more go nowhere.
+    pub fn turn(
+        &mut self,
+        mut submissions: Vec<Submission>,
+        is_slow: bool,
+        large_rest: bool,
+    ) -> Vec<Submission> {
         let flooded = self.small.len() + submissions.len() > FLOOD_COMMANDS;
         let max = match (is_slow, flooded) {
             (true, _) => SLOW_TURN_COMMANDS_MAX,
@@ -60,7 +66,7 @@ impl Lanes {
         let (large, small): (Vec<_>, Vec<_>) = submissions.into_iter().partition(Submission::is_large);
         self.large.extend(large);
         let mut now = self.small_ones(small, max);
-        if rests && !now.is_empty() {
+        if large_rest || rests && !now.is_empty() {
             return now;
         }
         let mut bytes = 0;
@@ -93,7 +99,12 @@ impl Lanes {
         now
     }
 
-    /// Whether another turn is due for what waits here.
+    /// Whether all that waits here are large ones.
+    pub fn has_large_only(&self) -> bool {
+        self.small.is_empty() && !self.large.is_empty()
+    }
+
+    /// Whether nothing waits here.
     pub fn is_empty(&self) -> bool {
         self.small.is_empty() && self.large.is_empty()
     }
@@ -107,7 +118,8 @@ impl Lanes {
 }
 
 impl Submission {
-    fn is_large(&self) -> bool {
+    /// Whether it is written in the large ones' lane.
+    pub fn is_large(&self) -> bool {
         self.bytes >= LARGE_COMMAND_BYTES
     }
 
@@ -149,7 +161,7 @@ mod tests {
     }
 
     fn turn(lanes: &mut Lanes, submissions: Vec<Submission>) -> Vec<i64> {
-        ids(&lanes.turn(submissions, false))
+        ids(&lanes.turn(submissions, false, false))
     }
 
     #[test]
@@ -168,6 +180,17 @@ mod tests {
         assert!(lanes.is_empty());
         let small = (1..=5).map(|id| submission(id, LARGE_COMMAND_BYTES - 1)).collect();
         assert_eq!(turn(&mut lanes, small), [1, 2, 3, 4, 5], "without a large one nothing is moved");
+    }
+
+    #[test]
+    fn large_ones_that_rest_wait() {
+        let mut lanes = Lanes::default();
+        let both = vec![submission(1, MIB), submission(2, 100)];
+        assert_eq!(ids(&lanes.turn(both, false, true)), [2]);
+        assert!(lanes.has_large_only());
+        assert!(lanes.turn(vec![], false, true).is_empty());
+        assert_eq!(turn(&mut lanes, vec![]), [1]);
+        assert!(!lanes.has_large_only() && lanes.is_empty());
     }
 
     #[test]
@@ -195,9 +218,13 @@ mod tests {
         assert_eq!(turn(&mut lanes, flood).len(), FLOODED_TURN_COMMANDS_MAX);
         assert_eq!(turn(&mut lanes, vec![]).len(), FLOODED_TURN_COMMANDS_MAX);
         assert_eq!(turn(&mut lanes, vec![]).len(), TURN_COMMANDS_MAX, "until it has passed");
-        assert_eq!(lanes.turn(vec![], true).len(), SLOW_TURN_COMMANDS_MAX, "a slow disk is the worse evil");
         assert_eq!(
-            lanes.turn(vec![], true).len(),
+            lanes.turn(vec![], true, false).len(),
+            SLOW_TURN_COMMANDS_MAX,
+            "a slow disk is the worse evil"
+        );
+        assert_eq!(
+            lanes.turn(vec![], true, false).len(),
             FLOOD_COMMANDS + 30 - 2 * 24 - 64 - 250,
             "nothing is lost"
         );

@@ -1,6 +1,7 @@
 //! The core: consensus, log and state machine, driven turn by turn.
 
 use super::core_policy::Policy;
+use super::large_rest::LargeRest;
 use super::shared::Shared;
 use super::sync_pace::SyncPace;
 use super::turn::{TurnState, UnderWay};
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     /// The number of the log's next frame, as of the last tick.
     pub(super) next_frame_at_tick: u64,
     pub(super) lanes: Lanes,
+    pub(super) large_rest: LargeRest,
     /// Applied, and not yet told to consensus.
     unreported_applied: Option<LogIndex>,
     pub(super) reads: ReadBarriers,
@@ -86,6 +88,7 @@ impl Core {
             waiters: Waiters::default(),
             next_frame_at_tick: 0,
             lanes: Lanes::default(),
+            large_rest: LargeRest::default(),
             unreported_applied: None,
             reads: parts.reads,
             sync_pace: SyncPace::default(),
@@ -112,11 +115,6 @@ impl Core {
     /// Whether this member leads and has applied what it inherited.
     pub(crate) fn is_ready(&self) -> bool {
         self.shared.reads_are_local()
-    }
-
-    /// Whether a turn is due although nothing new has come.
-    pub(crate) fn has_waiting_work(&self) -> bool {
-        !self.lanes.is_empty() || self.has_expired_leases()
     }
 
     pub(super) fn tick(&mut self) -> Result<()> {

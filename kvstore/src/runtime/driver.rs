@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::shared::Shared;
-use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, SyncBeside, Turn, Work};
+use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, SyncBeside, Turn, WaitingWork, Work};
 use crate::log::Append;
 use crate::types::{Error, Result};
 use std::future::Future;
@@ -80,6 +80,8 @@ impl Wake for Unpark {
 enum Ran {
     /// There is nothing to do; the waker is woken when there is.
     Idle,
+    /// There is nothing to do until then, when the waker has to be woken if it was not before.
+    IdleUntil(Instant),
     /// There is more to do: the waker has been woken.
     More,
     /// In the middle of a turn, which goes on with [`Core::resume`].
@@ -92,8 +94,11 @@ enum Ran {
 fn run_turn(core: &mut Core, shared: &Shared, waker: &Waker) -> Ran {
     let work = match shared.mailbox.take(waker) {
         Some(work) => work,
-        None if core.has_waiting_work() => Work::default(),
-        None => return Ran::Idle,
+        None => match core.waiting_work() {
+            WaitingWork::Now => Work::default(),
+            WaitingWork::At(moment) => return Ran::IdleUntil(moment),
+            WaitingWork::None => return Ran::Idle,
+        },
     };
     let turn = core.turn(work);
     after(turn, core, waker)
@@ -163,6 +168,7 @@ pub(crate) fn place(
 }
 
 fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
+    core.turn.may_rest = true;
     std::thread::Builder::new().name("holdfast-core".into()).spawn(move || {
         let _abort = AbortOnPanic;
         // A system that refuses leaves it as it was.
@@ -174,6 +180,9 @@ fn spawn_core_thread(mut core: Core, shared: Arc<Shared>) -> std::io::Result<Joi
             match ran {
                 Ran::Ended => return,
                 Ran::Syncing(_) => unreachable!("this thread syncs by itself"),
+                Ran::IdleUntil(moment) => {
+                    std::thread::park_timeout(moment.saturating_duration_since(Instant::now()))
+                }
                 Ran::Idle | Ran::More => std::thread::park(),
             }
         }
@@ -192,7 +201,7 @@ pub struct CoreFuture {
 
 impl CoreFuture {
     fn new(mut core: Core, shared: Arc<Shared>, beside: Option<Arc<SyncBeside>>) -> Self {
-        core.turn.may_go_beside = beside.is_some();
+        (core.turn.may_go_beside, core.turn.may_rest) = (beside.is_some(), beside.is_some());
         Self { core: Some(Box::new(core)), shared, beside, is_syncing: false }
     }
 }
@@ -227,10 +236,12 @@ impl CoreFuture {
         } else {
             run_turn(core, &self.shared, waker)
         };
+        let beside = || self.beside.as_ref().expect("a core syncs and rests only where somebody is beside");
         match ran {
             Ran::Idle | Ran::More => {}
+            Ran::IdleUntil(moment) => beside().wake_at(moment, waker),
             Ran::Syncing(append) => {
-                let beside = self.beside.as_ref().expect("a core syncs beside only where somebody is there");
+                let beside = beside();
                 Metrics::add(&self.shared.metrics.syncs_beside, 1);
                 self.is_syncing = true;
                 beside.start(append, waker);

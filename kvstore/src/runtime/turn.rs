@@ -4,7 +4,7 @@ use super::core::Core;
 use super::{Note, Work};
 use crate::consensus::PersistNumber;
 use crate::log::Append;
-use crate::propose::{LARGE_COMMAND_BYTES, Submission};
+use crate::propose::Submission;
 use crate::types::Result;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -20,11 +20,26 @@ pub(crate) enum Turn {
     Syncing(Append),
 }
 
+/// What waits for a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitingWork {
+    /// Nothing.
+    None,
+    /// Something.
+    Now,
+    /// Something that rests until then.
+    At(Instant),
+}
+
 /// The present turn.
 #[derive(Default)]
 pub(super) struct TurnState {
     /// Whether somebody is there to sync beside.
     pub(super) may_go_beside: bool,
+    /// Whether somebody is there to wake the core when the large commands' rest is over.
+    pub(super) may_rest: bool,
+    /// When it began, if it has large commands.
+    large_since: Option<Instant>,
     /// What is still to be proposed, a log write each; and what comes after that.
     pub(super) writes: VecDeque<Vec<Bytes>>,
     submissions: Vec<Submission>,
@@ -99,9 +114,15 @@ impl Core {
         }
         self.ask_for_reads()?;
         let is_slow = self.sync_pace.is_slow();
+        let now = Instant::now();
+        if work.submissions.iter().any(|submission| !submission.is_large()) {
+            self.large_rest.small_came(now);
+        }
+        let rests = self.large_rests_until(now).is_some();
         let mut submissions = self.expire_leases();
-        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions), is_slow));
-        let has_large = submissions.iter().any(|submission| submission.bytes >= LARGE_COMMAND_BYTES);
+        submissions.extend(self.lanes.turn(std::mem::take(&mut work.submissions), is_slow, rests));
+        let has_large = submissions.iter().any(Submission::is_large);
+        self.turn.large_since = has_large.then_some(now);
         self.turn.beside = self.turn.may_go_beside && (is_slow || has_large);
         self.turn.submissions = submissions;
         self.go_on()
@@ -126,8 +147,28 @@ impl Core {
         if self.turn.has_ticked {
             self.seal_resting_log()?;
         }
+        if let Some(since) = self.turn.large_since.take() {
+            let now = Instant::now();
+            self.large_rest.large_done(now, now - since);
+        }
         self.wakes.wake();
         Ok(if self.turn.stop { Turn::Stopped } else { Turn::Done })
+    }
+
+    /// Until when the large commands rest, if they do.
+    fn large_rests_until(&self, now: Instant) -> Option<Instant> {
+        self.large_rest.lasts_until(now).filter(|_| self.turn.may_rest)
+    }
+
+    /// Whether a turn is due although nothing new has come; or when one will be.
+    pub(crate) fn waiting_work(&self) -> WaitingWork {
+        if self.has_expired_leases() {
+            return WaitingWork::Now;
+        }
+        if self.lanes.has_large_only() {
+            return self.large_rests_until(Instant::now()).map_or(WaitingWork::Now, WaitingWork::At);
+        }
+        if self.lanes.is_empty() { WaitingWork::None } else { WaitingWork::Now }
     }
 
     fn next_write(&mut self) -> Option<Vec<Bytes>> {
