@@ -211,8 +211,8 @@ fn a_walk_over_everything_does_not_fill_the_cache() {
         keyspace.commit(&[put(&format!("k{n}"), &"x".repeat(400))]);
     }
     let at_once = |reader: &Reader| reader.range(&RangeQuery::new(KeyRange::all())).unwrap().0.kvs.len();
-    let ways: [(fn(&Reader) -> usize, bool); 2] = [(walk, true), (at_once, false)];
-    for (list, keeps_its_first_half) in ways {
+    type List = fn(&Reader) -> usize;
+    for (list, keeps_its_first_half) in [(walk as List, true), (at_once as List, false)] {
         keyspace.reload();
         let reader = keyspace.reader();
         let cached = || reader.shared.cache.bytes();
