@@ -145,8 +145,8 @@ impl Core {
         if self.policy.alarm_request.is_some() {
             return Ok(());
         }
-        let alarm = Alarm { member: self.policy.node_id.get(), kind: AlarmKind::NoSpace };
-        let raised = self.machine.alarms().contains(&alarm);
+        // In a group of one whoever has raised it: in a restored snapshot that may be a member of another name.
+        let raised = self.machine.alarms().iter().find(|alarm| alarm.kind == AlarmKind::NoSpace).copied();
         let live_bytes = self.machine.live_bytes();
         let (over, under) = match self.policy.quota_bytes {
             Some(quota) => {
@@ -156,12 +156,12 @@ impl Core {
             None => (false, true),
         };
         self.policy.quota_refused = false;
-        let command = if !raised && (over || self.policy.disk_is_low) {
-            Command::AlarmActivate(alarm)
-        } else if raised && under && !self.policy.disk_is_low {
-            Command::AlarmDeactivate(alarm)
-        } else {
-            return Ok(());
+        let command = match raised {
+            None if over || self.policy.disk_is_low => {
+                Command::AlarmActivate(Alarm { member: self.policy.node_id.get(), kind: AlarmKind::NoSpace })
+            }
+            Some(alarm) if under && !self.policy.disk_is_low => Command::AlarmDeactivate(alarm),
+            _ => return Ok(()),
         };
         tracing::warn!(live_bytes, quota_bytes = self.policy.quota_bytes, ?command, "space alarm changes");
         self.policy.alarm_request = Some(self.next_request);

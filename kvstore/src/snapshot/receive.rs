@@ -18,12 +18,18 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Into `dir`, which is made and must not exist.
+    /// Into `dir`, which has to be empty.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it is not, or is missing.
     pub fn new(dir: &Path) -> Result<Self> {
-        fs::create_dir(dir).map_err(|e| unwritable(dir, &e))?;
+        let mut there = fs::read_dir(dir).map_err(|e| unwritable(dir, &e))?;
+        if there.next().is_some() {
+            return Err(Error::DataDir {
+                path: dir.into(),
+                reason: "is not empty; nothing was restored".into(),
+            });
+        }
         Ok(Self { dir: dir.into(), decoder: Decoder::default(), file: None })
     }
 
@@ -70,7 +76,7 @@ impl Receiver {
     }
 }
 
-/// Reads a whole snapshot, and not a byte more, into `dir`, which is made and must not exist.
+/// Reads a whole snapshot, and not a byte more, into `dir`, which has to be empty.
 ///
 /// # Errors
 /// As [`Receiver::accept`]; [`Error::Snapshot`] also when it cannot be read to its end.

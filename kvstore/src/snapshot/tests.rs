@@ -46,6 +46,7 @@ fn chunks(dir: &Path, snapshot_id: u64, chunk_bytes: usize) -> Vec<Vec<u8>> {
 fn received(bytes: &[u8]) -> Result<Content> {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("received");
+    fs::create_dir(&dir).unwrap();
     let info = receive(&mut &*bytes, &dir)?;
     let content = read(&dir);
     assert_eq!(info.files as usize, content.len());
@@ -74,7 +75,10 @@ fn what_is_sent_is_received() {
     let mut bytes = chunks(&dir, 1, 16).concat();
     bytes.extend_from_slice(b"the next one");
     let mut rest = bytes.as_slice();
+    fs::create_dir(home.path().join("b")).unwrap();
     receive(&mut rest, &home.path().join("b")).unwrap();
+    let full = receive(&mut bytes.as_slice(), &home.path().join("b")).unwrap_err().to_string();
+    assert!(full.contains("not empty"), "{full}");
     assert_eq!(rest, b"the next one");
 
     let nothing = home.path().join("nothing");

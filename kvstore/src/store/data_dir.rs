@@ -5,7 +5,7 @@
 //! DIR/LOCK       locked while a process has the directory open
 //! DIR/log/       the raft log
 //! DIR/state/     the storage engine
-//! DIR/snapshots/ checkpoints that are being read; nothing lives there longer than that
+//! DIR/state.checkpoints/  what snapshots are read from; nothing lives there longer than that
 //! DIR/RESTORING  there while a snapshot becomes this directory, until there is an identity
 //! ```
 //!
@@ -27,7 +27,7 @@ const FORMAT_WITHOUT_BEGUN: u64 = 1;
 pub(super) const IDENTITY_FILE: &str = "HOLDFAST";
 const LOCK_FILE: &str = "LOCK";
 /// Checkpoints that snapshots are read from.
-pub(super) const SNAPSHOTS_DIR: &str = "snapshots";
+pub(super) const CHECKPOINTS_DIR: &str = "state.checkpoints";
 /// Without an identity beside it: a restore did not come to its end.
 pub(super) const RESTORING_FILE: &str = "RESTORING";
 pub(super) const PARTS: [&str; 2] = ["log", STATE_DIR];
@@ -46,10 +46,7 @@ pub(super) struct DataDir {
 
 impl DataDir {
     pub(super) fn open(path: &Path, node_id: NodeId, cluster_id: u64) -> Result<Self> {
-        if path.exists() && !path.is_dir() {
-            return Err(refuse(path, "is not a directory; give another one".into()));
-        }
-        fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}; {}", advice(&e))))?;
+        make_dir(path)?;
         let lock = lock(path)?;
         let identity = path.join(IDENTITY_FILE);
         let found = match fs::read_to_string(&identity) {
@@ -83,9 +80,6 @@ impl DataDir {
         remove_leftovers(path)?;
         // The names themselves must survive a power cut: what is synced inside a lost directory is lost too.
         sync_directory(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_directory(parent)?;
-        }
         let Identity { node_id, cluster_id, begun } = found;
         Ok(Self { path: path.into(), node_id, cluster_id, begun, lock: Arc::new(lock) })
     }
@@ -120,14 +114,12 @@ impl DataDir {
 
 /// What a process left that ended while it read a checkpoint, or right after a restore.
 fn remove_leftovers(path: &Path) -> Result<()> {
-    let removals = [
-        (path.join(SNAPSHOTS_DIR), remove_dir(&path.join(SNAPSHOTS_DIR))),
-        (path.join(RESTORING_FILE), fs::remove_file(path.join(RESTORING_FILE))),
-    ];
-    for (left, removed) in removals {
+    let checkpoints = path.join(CHECKPOINTS_DIR);
+    let marker = path.join(RESTORING_FILE);
+    for (left, removed) in [(&checkpoints, empty_dir(&checkpoints)), (&marker, fs::remove_file(&marker))] {
         match removed {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(refuse(&left, format!("cannot be removed: {e}; {}", advice(&e))));
+                return Err(refuse(left, format!("cannot be removed: {e}; {}", advice(&e))));
             }
             _ => {}
         }
@@ -135,17 +127,40 @@ fn remove_leftovers(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a directory of ours with all that is in it, by plain names: [`fs::remove_dir_all`] guards against links that
-/// strangers put there meanwhile, with calls that the tests of power loss do not see.
-pub(super) fn remove_dir(path: &Path) -> std::io::Result<()> {
+/// Removes all that is in a directory of ours, by plain names: [`fs::remove_dir_all`] guards against links that strangers
+/// put there meanwhile, with calls that the tests of power loss do not see.
+pub(super) fn empty_dir(path: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => remove_dir(&entry.path())?,
-            false => fs::remove_file(entry.path())?,
+        if entry.file_type()?.is_dir() {
+            empty_dir(&entry.path())?;
+            fs::remove_dir(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
         }
     }
-    fs::remove_dir(path)
+    Ok(())
+}
+
+/// Makes the directory and those above it that are missing; their names are durable on return.
+pub(super) fn make_dir(path: &Path) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        return Err(refuse(path, "is not a directory; give another one".into()));
+    }
+    let parent_of = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(PathBuf::from),
+    };
+    // Also if it is there: the process that made it may have ended before it synced.
+    let mut parents: Vec<PathBuf> = parent_of(path).into_iter().collect();
+    while let Some(last) = parents.last()
+        && !last.exists()
+        && let Some(parent) = parent_of(last)
+    {
+        parents.push(parent);
+    }
+    fs::create_dir_all(path).map_err(|e| refuse(path, format!("cannot be made: {e}; {}", advice(&e))))?;
+    parents.iter().try_for_each(|parent| sync_directory(parent))
 }
 
 /// What the identity file says.

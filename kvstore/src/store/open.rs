@@ -22,7 +22,7 @@ use crate::types::{CallerId, Error, KeyspaceId, LeaseId, LogIndex, NodeId, Resul
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl Store {
     /// Opens the data directory, replays what is needed and starts. Blocks until the member can serve.
     ///
     /// # Errors
-    /// [`Error::Config`], [`Error::DataDir`] and [`Error::Damaged`] say what is wrong with what; nothing is
+    /// [`Error::Config`], [`Error::DataDir`] and [`Error::Damaged`] say what is wrong with what; no data is
     /// changed on disk in the last two cases.
     pub fn open(config: Config) -> Result<Self> {
         Self::open_on(config, Arc::new(OsFiles))
@@ -296,15 +296,11 @@ fn open_engine_and_log(
 }
 
 fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
-    open_state(&data_dir.state(), data_dir.begun(), read_only)
-}
-
-/// The engine in `path`, with what to do in its errors.
-pub(super) fn open_state(path: &Path, must_exist: bool, read_only: bool) -> Result<RocksEngine> {
-    let options = RocksOptions { must_exist, read_only, ..RocksOptions::default() };
-    RocksEngine::open(path, &options).map_err(|error| {
+    let options = RocksOptions { must_exist: data_dir.begun(), read_only, ..RocksOptions::default() };
+    RocksEngine::open(data_dir.state(), &options).map_err(|error| {
+        let path = error.path.unwrap_or_else(|| data_dir.state());
         let reason = format!("{}; {}", error.message, what_to_do(&error.message));
-        Error::DataDir { path: error.path.unwrap_or_else(|| path.into()), reason }
+        Error::DataDir { path, reason }
     })
 }
 

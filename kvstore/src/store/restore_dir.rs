@@ -4,8 +4,8 @@
 //! durable: at each moment between, a start refuses the directory and says why, and another restore begins anew.
 
 use super::data_dir::{
-    IDENTITY_FILE, Identity, PARTS, RESTORING_FILE, advice, lock, refuse, refuse_foreign, remove_dir,
-    sync_directory, write_identity,
+    IDENTITY_FILE, Identity, PARTS, RESTORING_FILE, advice, empty_dir, lock, make_dir, refuse,
+    refuse_foreign, sync_directory, write_identity,
 };
 use crate::runtime::DirectoryLock;
 use crate::types::{NodeId, Result};
@@ -23,8 +23,7 @@ pub(super) struct RestoreDir {
 impl RestoreDir {
     /// Takes an empty directory (made if missing), or what a restore has left.
     pub(super) fn begin(path: &Path) -> Result<Self> {
-        let fail = |what: &str, e: io::Error| refuse(path, format!("{what}: {e}; {}", advice(&e)));
-        fs::create_dir_all(path).map_err(|e| fail("cannot be made", e))?;
+        make_dir(path)?;
         let lock = lock(path)?;
         if path.join(IDENTITY_FILE).exists() {
             let reason = "holds a store already; nothing was restored: give an empty or new directory";
@@ -34,17 +33,17 @@ impl RestoreDir {
         if !marker.exists() {
             refuse_foreign(path)?;
         }
+        let fail = |what: &str, e: io::Error| refuse(path, format!("{what}: {e}; {}", advice(&e)));
         let marked = File::create(&marker).and_then(|marker| marker.sync_all());
         marked.map_err(|e| fail("cannot be written", e))?;
         sync_directory(path)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            sync_directory(parent)?;
-        }
         for part in PARTS.map(|part| path.join(part)) {
-            match remove_dir(&part) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail("cannot be emptied", e)),
-                _ => {}
+            // Emptied, not removed: it may be another disk.
+            match empty_dir(&part) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir(&part),
+                emptied => emptied,
             }
+            .map_err(|e| fail("cannot be emptied", e))?;
         }
         Ok(Self { path: path.into(), _lock: lock })
     }
@@ -61,9 +60,8 @@ impl RestoreDir {
     pub(super) fn finish(self, node_id: NodeId, cluster_id: u64) -> Result<()> {
         sync_directory(&self.path)?;
         write_identity(&self.path, Identity { node_id, cluster_id, begun: true })?;
-        let marker = self.path.join(RESTORING_FILE);
-        fs::remove_file(&marker)
-            .map_err(|e| refuse(&marker, format!("cannot be removed: {e}; {}", advice(&e))))?;
-        sync_directory(&self.path)
+        // It is done: whatever this comes to, the next start removes the marker.
+        let _ = fs::remove_file(self.path.join(RESTORING_FILE));
+        Ok(())
     }
 }

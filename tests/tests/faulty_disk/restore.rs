@@ -17,7 +17,7 @@ fn config(data_dir: &Path) -> Config {
 /// Whoever reads it knows what was wrong.
 fn check_told(error: &Error, about: &str) {
     let text = error.to_string();
-    let is_told = text.contains("No space left") || text.contains("no room");
+    let is_told = text.contains("No space left") || text.contains("bytes are left");
     assert!(is_told, "{about}: {text}");
     let says_what_to_do =
         ["free some space", "try again", "start again"].iter().any(|words| text.contains(words));
@@ -77,6 +77,37 @@ async fn restored_where_it_is_full(kind: Kind) {
     store.stop().await;
     drop(store);
     drop(disk);
+}
+
+/// Where the store itself has no room: the snapshot is refused, and the store is none the worse for it.
+async fn saved_where_it_is_full(kind: Kind) {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = home.path().join("data");
+    let Some(disk) = Mounted::new(kind, &data_dir, 2 * MIB) else { return };
+    let (store, revision) = written(&data_dir).await;
+    for left_kib in [0, 8, 64, 1 << 10, 16 << 10] {
+        let about = format!("{kind:?}, {left_kib} KiB left");
+        disk.leave_kib(left_kib);
+        let refused = store.save_snapshot(&mut Vec::new()).expect_err("a refusal");
+        check_told(&refused, &about);
+        disk.give_back();
+        store
+            .save_snapshot(&mut Vec::new())
+            .unwrap_or_else(|error| panic!("{about}, with space back: {error}"));
+    }
+    store.stop().await;
+    drop(store);
+    let store = Store::open(config(&data_dir)).expect("the store opens");
+    assert_eq!(store.keyspace(KeyspaceId::DEFAULT).revision(), revision);
+    store.stop().await;
+    drop(store);
+    drop(disk);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_on_a_full_disk_says_so_and_loses_nothing() {
+    saved_where_it_is_full(Kind::Tmpfs).await;
+    saved_where_it_is_full(Kind::Ext4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

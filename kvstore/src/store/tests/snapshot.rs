@@ -1,6 +1,7 @@
 //! Snapshots of a running store, and stores of snapshots.
 
 use super::*;
+use crate::command::{Alarm, AlarmKind};
 use crate::store::SnapshotInfo;
 use std::fs;
 use std::io::{self, Write};
@@ -20,6 +21,10 @@ fn saved(store: &Store) -> Vec<u8> {
     let info = store.save_snapshot(&mut bytes).unwrap();
     assert!(info.bytes > 0 && info.applied <= store.status().applied);
     bytes
+}
+
+fn checkpoints(data_dir: &Path) -> usize {
+    fs::read_dir(data_dir.join("state.checkpoints")).unwrap().count()
 }
 
 /// Stops in the middle until it is told to go on.
@@ -70,7 +75,7 @@ async fn a_snapshot_holds_up_nobody_and_holds_what_was_acknowledged() {
     let later = saved(&store);
     go.send(()).unwrap();
     let (info, bytes) = saving.join().unwrap().unwrap();
-    assert!(!data_dir.join("snapshots").exists(), "the checkpoints are gone");
+    assert_eq!(checkpoints(&data_dir), 0);
     in_time(store.stop()).await;
 
     assert_eq!(restore(&home.path().join("earlier"), &bytes).unwrap(), info);
@@ -137,23 +142,25 @@ async fn a_snapshot_that_nobody_takes_leaves_nothing() {
     let mut output = Stalled { bytes: Vec::new(), reached, go_on };
     let text = store.save_snapshot(&mut output).unwrap_err().to_string();
     assert!(text.contains("nobody reads any more"), "{text}");
-    assert!(!data_dir.join("snapshots").exists());
+    assert_eq!(checkpoints(&data_dir), 0);
     in_time(default_keyspace(&store).put("a", "1")).await.unwrap();
     in_time(store.stop()).await;
     drop(store);
     // As a process leaves it that is killed meanwhile.
-    fs::create_dir_all(data_dir.join("snapshots/1")).unwrap();
-    fs::write(data_dir.join("snapshots/1/000001.sst"), "").unwrap();
+    fs::create_dir_all(data_dir.join("state.checkpoints/1.tmp")).unwrap();
+    fs::write(data_dir.join("state.checkpoints/1.tmp/000001.sst"), "").unwrap();
     let store = open(&data_dir).unwrap();
-    assert!(!data_dir.join("snapshots").exists());
+    assert_eq!(checkpoints(&data_dir), 0);
     in_time(store.stop()).await;
 }
 
-/// The ids are those of the new store.
-#[test]
-fn a_restored_store_is_who_its_configuration_says() {
+/// The ids are those of the new store, and it clears the alarm of the old one once it has room.
+#[tokio::test]
+async fn a_restored_store_is_who_its_configuration_says() {
     let home = tempfile::tempdir().unwrap();
     let store = open(&home.path().join("data")).unwrap();
+    let full = Alarm { member: store.status().node_id.get(), kind: AlarmKind::NoSpace };
+    in_time(store.alarm_activate(full)).await.unwrap();
     let bytes = saved(&store);
     let config = Config {
         node_id: crate::NodeId::new(77),
@@ -162,6 +169,38 @@ fn a_restored_store_is_who_its_configuration_says() {
         ..Config::new(home.path().join("restored"))
     };
     Store::restore_snapshot(&config, &mut &*bytes).unwrap();
-    let status = Store::open(config).unwrap().status();
+    let store = Store::open(config).unwrap();
+    let status = store.status();
     assert_eq!((status.node_id.get(), status.cluster_id), (77, 88));
+    let put = async {
+        while let Err(error) = default_keyspace(&store).put("a", "1").await {
+            assert!(matches!(error, Error::NoSpace(_)), "{error}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time(put).await;
+    assert_eq!(store.alarms(), []);
+}
+
+/// The parts may be other disks: they stay what they are.
+#[tokio::test]
+async fn a_restore_takes_directories_that_are_there() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open(&home.path().join("data")).unwrap();
+    in_time(default_keyspace(&store).put("a", "1")).await.unwrap();
+    let bytes = saved(&store);
+    let target = home.path().join("some/new/target");
+    for part in ["log", "state"] {
+        let elsewhere = home.path().join("elsewhere").join(part);
+        fs::create_dir_all(&elsewhere).unwrap();
+        fs::create_dir_all(&target).unwrap();
+        std::os::unix::fs::symlink(elsewhere, target.join(part)).unwrap();
+    }
+    assert!(restore(&target, &bytes[..bytes.len() - 1]).is_err());
+    restore(&target, &bytes).unwrap();
+    assert!(target.join("log").is_symlink());
+    assert_eq!(in_time(value_of(&default_keyspace(&open(&target).unwrap()), "a")).await.unwrap(), b"1");
+    let file = home.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(restore(&file, &bytes).unwrap_err().to_string().contains("is not a directory"));
 }
