@@ -17,15 +17,33 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub struct FirstBytes<S> {
     stream: S,
     /// None once the protocol is clear.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
     /// Bytes of the preface that came so far.
     matched: usize,
+}
+
+enum Deadline {
+    /// From the first look on: before that the stream was ours to read, and perhaps not in its turn.
+    Within(Duration),
+    At(Pin<Box<Sleep>>),
+}
+
+impl Deadline {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Deadline::Within(patience) = self {
+            *self = Deadline::At(Box::pin(tokio::time::sleep(*patience)));
+        }
+        match self {
+            Deadline::At(sleep) => sleep.as_mut().poll(context),
+            Deadline::Within(_) => unreachable!("it was set just now"),
+        }
+    }
 }
 
 impl<S> FirstBytes<S> {
     /// Wraps a stream that was just opened.
     pub fn new(stream: S, patience: Duration) -> FirstBytes<S> {
-        FirstBytes { stream, deadline: Some(Box::pin(tokio::time::sleep(patience))), matched: 0 }
+        FirstBytes { stream, deadline: Some(Deadline::Within(patience)), matched: 0 }
     }
 
     fn look_at(&mut self, bytes: &[u8]) {
@@ -51,7 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstBytes<S> {
         let Some(deadline) = &mut self.deadline else {
             return Pin::new(&mut self.stream).poll_read(context, buffer);
         };
-        if deadline.as_mut().poll(context).is_ready() {
+        if deadline.poll(context).is_ready() {
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         }
         let before = buffer.filled().len();

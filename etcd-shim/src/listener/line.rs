@@ -5,7 +5,8 @@
 //! everybody else's single request wait for four hundred turns, and that at each step from its first byte to its answer.
 //! With nobody else there the busy ones have the whole thread.
 //!
-//! A new connection is in line for its first turn, too: two thousand that come at once are two thousand turns.
+//! New connections are in a line of their own for their first turns: two thousand that come at once are two thousand turns.
+//! Who is busy does not hold them up, nor they the busy.
 
 use super::fair::Turn;
 use crate::arrivals::Arrivals;
@@ -16,19 +17,25 @@ use tokio_util::sync::PollSemaphore;
 
 /// The line of the busy connections of some listeners.
 #[derive(Clone, Debug)]
-pub struct Line(Arc<Semaphore>);
+pub struct Line {
+    busy: Arc<Semaphore>,
+    new: Arc<Semaphore>,
+}
 
 impl Line {
     /// For a runtime with so many threads.
     pub fn new(threads: usize) -> Line {
-        Line(Arc::new(Semaphore::new(threads.max(1))))
+        let line = || Arc::new(Semaphore::new(threads.max(1)));
+        Line { busy: line(), new: line() }
     }
 }
 
 /// The turns of one connection.
 pub struct Turns {
     turn: Turn,
+    /// That of the new ones until the first turn, then that of the busy.
     line: PollSemaphore,
+    busy: Arc<Semaphore>,
     arrivals: Arrivals,
     state: State,
 }
@@ -45,8 +52,8 @@ enum State {
 
 impl Turns {
     pub fn new(line: &Line) -> Turns {
-        let line = PollSemaphore::new(line.0.clone());
-        Turns { turn: Turn::default(), line, arrivals: Arrivals::default(), state: State::Waits }
+        let (busy, new) = (line.busy.clone(), PollSemaphore::new(line.new.clone()));
+        Turns { turn: Turn::default(), line: new, busy, arrivals: Arrivals::default(), state: State::Waits }
     }
 
     /// What may be done in the present one.
@@ -82,6 +89,9 @@ impl Turns {
         let place = match &mut self.state {
             State::Next(place) => {
                 ready!(self.arrivals.poll(context));
+                if !Arc::ptr_eq(&self.line.clone_inner(), &self.busy) {
+                    self.line = PollSemaphore::new(self.busy.clone());
+                }
                 place.take()
             }
             _ => None,
