@@ -42,7 +42,7 @@ impl Kv for KvService {
             let nothing = RangeQuery::new(KeyRange::single(&b""[..]));
             self.shared.keyspace.range(nothing, consistency).await.map_err(status::of)?;
             let shared = Arc::clone(&self.shared);
-            let work = move |wanted: &Wanted| large_reads::range(&shared, &query, shape, wanted);
+            let work = move |wanted: &Wanted<'_>| large_reads::range(&shared, &query, shape, wanted);
             return self.shared.read_beside(work).await;
         }
         let reply = self.shared.keyspace.range(query, consistency).await.map_err(status::of)?;
@@ -98,8 +98,9 @@ impl Kv for KvService {
             }
             if !large_reads::is_small_transaction(self.shared.keyspace.reader(), &transaction) {
                 let shared = Arc::clone(&self.shared);
-                let work =
-                    move |wanted: &Wanted| large_reads::transaction(&shared, &transaction, shapes, wanted);
+                let work = move |wanted: &Wanted<'_>| {
+                    large_reads::transaction(&shared, &transaction, shapes, wanted)
+                };
                 return self.shared.read_beside(work).await;
             }
             read_transaction::execute(&transaction, self.shared.keyspace.reader())?

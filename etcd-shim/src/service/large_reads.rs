@@ -5,6 +5,7 @@
 //! much lies there is bounded: the next list waits for room, takes it from a reader that has stopped reading, and is
 //! refused with "too many requests" when there is none.
 
+use super::beside::{Processor, Processors};
 use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer, instead};
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction};
@@ -12,10 +13,9 @@ use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::RangeResponse;
 use kvstore::Error;
 use kvstore::command::{CompareTarget, Operation, Projection, RangeQuery, ReadAt, Transaction};
-use kvstore::store::{Pace, PageLimits, Reader, Snapshot};
+use kvstore::store::{PageLimits, Reader, Snapshot};
 use parking_lot::Mutex;
 use prost::Message;
-use std::cell::Cell;
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -63,7 +63,9 @@ const ATTEMPTS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct LargeReads {
     at_once: Arc<Semaphore>,
-    hashes: Arc<Semaphore>,
+    /// Apart from the others, which would wait for a whole hash.
+    hashes: Processors,
+    processors: Processors,
     room: Arc<Semaphore>,
     room_bytes: usize,
     room_patience: Duration,
@@ -71,12 +73,20 @@ pub struct LargeReads {
     replies: Mutex<Vec<Weak<Reply>>>,
 }
 
-/// Tells the work whether somebody still waits for it.
-pub struct Wanted(Weak<()>);
+/// Tells the work whether somebody still waits for it, and lets the work of others through.
+pub struct Wanted<'a> {
+    caller: Weak<()>,
+    processor: &'a Processor,
+}
 
-impl Wanted {
+impl Wanted<'_> {
+    /// Due after each millisecond or so.
     fn check(&self) -> Result<(), Status> {
-        if self.0.strong_count() == 0 { Err(Status::cancelled("context canceled")) } else { Ok(()) }
+        if self.caller.strong_count() == 0 {
+            return Err(Status::cancelled("context canceled"));
+        }
+        self.processor.pass_on();
+        Ok(())
     }
 }
 
@@ -90,7 +100,8 @@ impl LargeReads {
     fn new(room_bytes: usize, room_patience: Duration, reader_patience: Duration) -> Self {
         Self {
             at_once: Arc::new(Semaphore::new(LARGE_READS_AT_ONCE)),
-            hashes: Arc::new(Semaphore::new(HASHES_AT_ONCE)),
+            hashes: Processors::new(HASHES_AT_ONCE),
+            processors: Processors::all_but_one(LARGE_READS_AT_ONCE),
             room: Arc::new(Semaphore::new(room_bytes / PERMIT_BYTES)),
             room_bytes,
             room_patience,
@@ -102,11 +113,12 @@ impl LargeReads {
     /// Reads and encodes elsewhere; gives the reply once there is room for it.
     pub async fn read(
         &self,
-        work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
+        work: impl FnOnce(&Wanted<'_>) -> Result<Pieces, Status> + Send + 'static,
     ) -> Result<Arc<Reply>, Status> {
-        let caller = Arc::new(());
-        let wanted = Wanted(Arc::downgrade(&caller));
-        let (pieces, _turn) = beside(&self.at_once, move || work(&wanted)).await?;
+        let alive = Arc::new(());
+        let caller = Arc::downgrade(&alive);
+        let work = move |processor: &Processor| work(&Wanted { caller, processor });
+        let (pieces, _turn) = self.beside(work).await?;
         self.hold(pieces?).await
     }
 
@@ -125,7 +137,7 @@ impl LargeReads {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Status> {
-        beside(&self.at_once, work).await.map(|(result, _)| result)
+        self.beside(|_| work()).await.map(|(result, _)| result)
     }
 
     /// Hashes elsewhere.
@@ -133,7 +145,17 @@ impl LargeReads {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Status> {
-        beside(&self.hashes, work).await.map(|(result, _)| result)
+        self.hashes.run(|_| work()).await
+    }
+
+    /// Runs `work` on a thread beside, in its turn. The turn lasts until the permit is dropped, and as long as the work
+    /// runs in any case, also when nobody waits any more.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Processor) -> T + Send + 'static,
+    ) -> Result<(T, OwnedSemaphorePermit), Status> {
+        let turn = self.at_once.clone().acquire_owned().await.expect("the semaphore is never closed");
+        self.processors.run(move |processor| (work(processor), turn)).await
     }
 
     async fn room_for(&self, pieces: &Pieces) -> Result<OwnedSemaphorePermit, Status> {
@@ -169,34 +191,11 @@ impl LargeReads {
     }
 }
 
-/// Runs `work` on a thread beside, in its turn. The turn lasts until the permit is dropped, and as long as the work
-/// runs in any case, also when nobody waits any more.
-async fn beside<T: Send + 'static>(
-    turns: &Arc<Semaphore>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<(T, OwnedSemaphorePermit), Status> {
-    let turn = turns.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let done = tokio::task::spawn_blocking(move || {
-        lower_priority();
-        (work(), turn)
-    });
-    done.await.map_err(|fault| Status::internal(format!("etcdserver: a read ended early: {fault}")))
-}
-
-/// Once for each thread: nothing else runs on them.
-fn lower_priority() {
-    thread_local!(static LOWERED: Cell<bool> = const { Cell::new(false) });
-    if !LOWERED.replace(true) {
-        // A system that refuses leaves us where we were.
-        Pace::Patient.set();
-    }
-}
-
 impl Shared {
     /// A response whose message is made on a thread beside.
     pub(super) async fn read_beside<T: Default>(
         &self,
-        work: impl FnOnce(&Wanted) -> Result<Pieces, Status> + Send + 'static,
+        work: impl FnOnce(&Wanted<'_>) -> Result<Pieces, Status> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         self.large_reads.read(work).await.map(instead)
     }
@@ -245,7 +244,7 @@ pub(super) fn range(
     shared: &Shared,
     query: &RangeQuery,
     shape: range::Shape,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
 ) -> Result<Pieces, Status> {
     let reader = shared.keyspace.reader();
     let in_pages = query.sort.is_none()
@@ -307,7 +306,7 @@ fn pages(
     snapshot: &Snapshot,
     query: &RangeQuery,
     shape: range::Shape,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
 ) -> Result<Pieces, Fault> {
     let mut writer = Writer::default();
     let header = shared.header(snapshot.revision());
@@ -340,7 +339,7 @@ pub(super) fn transaction(
     shared: &Shared,
     transaction: &Transaction,
     shapes: transaction::Shapes,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
 ) -> Result<Pieces, Status> {
     wanted.check()?;
     let outcome = read_transaction::execute(transaction, shared.keyspace.reader())?;
@@ -405,7 +404,7 @@ mod tests {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let work = || {
             let (running, most) = (running.clone(), most.clone());
-            move |_: &Wanted| {
+            move |_: &Wanted<'_>| {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 std::thread::sleep(Duration::from_millis(20));
                 running.fetch_sub(1, Ordering::SeqCst);
@@ -418,7 +417,8 @@ mod tests {
             all.spawn(async move { reads.read(work).await.map(|_| ()) });
         }
         assert!(all.join_all().await.into_iter().all(|read| read.is_ok()));
-        assert_eq!(most.load(Ordering::SeqCst), LARGE_READS_AT_ONCE);
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(most.load(Ordering::SeqCst), (processors - 1).clamp(1, LARGE_READS_AT_ONCE));
 
         let (tell, told) = std::sync::mpsc::channel();
         let left = reads.read(move |wanted| {

@@ -15,6 +15,7 @@
 //! Deliberately missing: counting of calls, listeners and TLS (the edge's), authentication.
 
 mod auth;
+mod beside;
 mod cluster;
 mod deadline;
 mod election;
