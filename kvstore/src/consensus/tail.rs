@@ -166,3 +166,35 @@ impl Storage for Tail {
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64, bytes: usize) -> Entry {
+        Entry { index, term: 3, data: vec![0; bytes].into(), ..Default::default() }
+    }
+
+    #[test]
+    fn applied_entries_leave_memory_beyond_the_bound_and_others_stay() {
+        const MIB: usize = 1 << 20;
+        let mut tail =
+            Tail::new((LogIndex::new(4), Term::new(2)), HardState::default(), ConfState::default());
+        for index in 5..=20 {
+            tail.append(&[entry(index, MIB)]);
+            tail.trim(LogIndex::new(4));
+        }
+        assert_eq!((tail.first_index(), tail.bytes), (Ok(5), 16 * MIB), "nothing of it is applied");
+        tail.trim(LogIndex::new(10));
+        assert_eq!((tail.first_index(), tail.bytes), (Ok(11), 10 * MIB), "what is not applied is needed");
+        tail.trim(LogIndex::new(20));
+        assert_eq!((tail.first_index(), tail.bytes), (Ok(17), TAIL_BYTES_MAX));
+        assert_eq!((tail.term(16), tail.last_index()), (Ok(3), Ok(20)));
+        tail.append(&[entry(19, MIB / 2)]);
+        assert_eq!(
+            (tail.last_index(), tail.bytes),
+            (Ok(19), 2 * MIB + MIB / 2),
+            "what is replaced counts no more"
+        );
+    }
+}

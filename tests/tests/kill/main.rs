@@ -11,7 +11,7 @@
 //! store. `linearizable` says why its judgement is sound and complete, `guarantees` which promises of a watch it holds to.
 //! Both have tests with histories that are wrong on purpose: a judge that finds no fault has to be able to.
 //!
-//! Deliberately missing: power failures (the log's own tests tear its last write) and full disks (`bad_input`).
+//! Deliberately missing: power failures (`power_loss`) and full disks (`faulty_disk`).
 //!
 //! A real etcd can be asked with `HOLDFAST_PROGRAM`. It answers its calls without a fault and does not pass: it takes the
 //! previous version away from any event that a compaction overtakes, where this server ends the watch with the floor, and

@@ -219,6 +219,11 @@ fn power_is_lost_with_the_core_on_a_thread() {
 }
 
 #[test]
+fn power_is_lost_with_the_core_on_its_callers_thread() {
+    lose_power_again_and_again(Placement::Caller);
+}
+
+#[test]
 fn power_is_lost_with_syncs_beside_the_core() {
     lose_power_again_and_again(Placement::Adaptive);
 }

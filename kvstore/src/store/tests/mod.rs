@@ -5,7 +5,8 @@ mod disk;
 mod snapshot;
 
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
-use crate::command::RangeQuery;
+use crate::command::{Projection, RangeQuery};
+use crate::propose::COMMAND_BYTES_IN_FLIGHT_MAX;
 use crate::runtime::EXPIRE_WORK_MAX;
 use crate::types::{Error, KeyRange, KeyspaceId, LeaseId, Result, Revision};
 use disk::Disk;
@@ -355,6 +356,42 @@ async fn a_store_that_stopped_can_tell_rot_in_its_last_write_from_a_torn_one() {
 /// Polls once; `true` when it waits.
 fn waits<F: Future + Unpin>(future: &mut F) -> bool {
     std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+/// More than may be in flight: what is beyond the bound is refused at once, and nothing of it is done.
+#[tokio::test]
+async fn what_has_no_room_is_refused_and_the_rest_is_done() {
+    const BYTES: usize = 3 << 19;
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(config(&directory, Placement::Caller)).unwrap();
+    let kv = store.keyspace(KeyspaceId::DEFAULT);
+    let value = vec![7; BYTES - 200];
+    let mut waiting = Vec::new();
+    let mut refused = 0;
+    for n in 0..100 {
+        let mut put = Box::pin(kv.put(format!("large/{n:03}"), value.clone()));
+        match put.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => waiting.push(put),
+            Poll::Ready(answer) => {
+                assert_eq!(answer.unwrap_err(), Error::TooManyRequests);
+                refused += 1;
+            }
+        }
+    }
+    let room = COMMAND_BYTES_IN_FLIGHT_MAX / BYTES;
+    assert!((room..=room + 1).contains(&waiting.len()), "{} wait, {refused} were refused", waiting.len());
+    let core = tokio::spawn(store.take_core().unwrap());
+    let count = waiting.len();
+    for put in waiting {
+        in_time(put).await.unwrap();
+    }
+    assert_eq!(store.commands_in_flight(), 0);
+    let query = RangeQuery { projection: Projection::CountOnly, ..RangeQuery::new(KeyRange::all()) };
+    let found = in_time(kv.range(query, Consistency::Linearizable)).await.unwrap();
+    assert_eq!(found.result.count, count as u64, "what was refused is not there");
+    in_time(kv.put("later", "1")).await.unwrap();
+    in_time(store.stop()).await;
+    core.await.unwrap();
 }
 
 #[tokio::test]
