@@ -73,7 +73,8 @@ pub(crate) struct CoreParts {
 }
 
 impl Core {
-    pub(crate) fn new(parts: CoreParts) -> Self {
+    pub(crate) fn new(mut parts: CoreParts) -> Self {
+        parts.policy.inherit_alarms(parts.machine.alarms());
         Self {
             clock: LogicalClock::starting_at(parts.machine.clock()),
             node: parts.node,

@@ -7,6 +7,7 @@ use super::{Job, Metrics};
 use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction};
 use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
+use std::collections::BTreeSet;
 
 /// Leases and keys ended by one turn, as far as one lease allows: half a millisecond that everybody in the turn waits for.
 /// While more have expired, turn follows turn.
@@ -38,6 +39,9 @@ pub(crate) struct Policy {
     /// More leases have expired than one turn ends.
     expiry_goes_on: bool,
     alarm_request: Option<RequestId>,
+    /// NOSPACE alarms of others that were there at the start: a snapshot has them of the member that it was taken of. Only
+    /// this one can clear them.
+    inherited_alarms: Vec<Alarm>,
 }
 
 impl Policy {
@@ -57,7 +61,15 @@ impl Policy {
             expire_request: None,
             expiry_goes_on: false,
             alarm_request: None,
+            inherited_alarms: Vec::new(),
         }
+    }
+
+    /// Takes over what a start finds.
+    pub(super) fn inherit_alarms(&mut self, alarms: &BTreeSet<Alarm>) {
+        let of_another =
+            |alarm: &&Alarm| alarm.kind == AlarmKind::NoSpace && alarm.member != self.node_id.get();
+        self.inherited_alarms = alarms.iter().filter(of_another).copied().collect();
     }
 
     pub(super) fn disk_space(&mut self, free_bytes: u64, total_bytes: u64) {
@@ -145,8 +157,9 @@ impl Core {
         if self.policy.alarm_request.is_some() {
             return Ok(());
         }
-        // In a group of one whoever has raised it: in a restored snapshot that may be a member of another name.
-        let raised = self.machine.alarms().iter().find(|alarm| alarm.kind == AlarmKind::NoSpace).copied();
+        let own = Alarm { member: self.policy.node_id.get(), kind: AlarmKind::NoSpace };
+        let is_ours = |alarm: &&Alarm| **alarm == own || self.policy.inherited_alarms.contains(alarm);
+        let raised = self.machine.alarms().iter().find(is_ours).copied();
         let live_bytes = self.machine.live_bytes();
         let (over, under) = match self.policy.quota_bytes {
             Some(quota) => {
@@ -157,9 +170,7 @@ impl Core {
         };
         self.policy.quota_refused = false;
         let command = match raised {
-            None if over || self.policy.disk_is_low => {
-                Command::AlarmActivate(Alarm { member: self.policy.node_id.get(), kind: AlarmKind::NoSpace })
-            }
+            None if over || self.policy.disk_is_low => Command::AlarmActivate(own),
             Some(alarm) if under && !self.policy.disk_is_low => Command::AlarmDeactivate(alarm),
             _ => return Ok(()),
         };
