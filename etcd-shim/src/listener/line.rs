@@ -35,7 +35,8 @@ pub struct Turns {
     turn: Turn,
     /// That of the new ones until the first turn, then that of the busy.
     line: PollSemaphore,
-    busy: Arc<Semaphore>,
+    /// What comes after the first turn.
+    busy: Option<Arc<Semaphore>>,
     arrivals: Arrivals,
     state: State,
 }
@@ -52,7 +53,7 @@ enum State {
 
 impl Turns {
     pub fn new(line: &Line) -> Turns {
-        let (busy, new) = (line.busy.clone(), PollSemaphore::new(line.new.clone()));
+        let (busy, new) = (Some(line.busy.clone()), PollSemaphore::new(line.new.clone()));
         Turns { turn: Turn::default(), line: new, busy, arrivals: Arrivals::default(), state: State::Waits }
     }
 
@@ -89,8 +90,8 @@ impl Turns {
         let place = match &mut self.state {
             State::Next(place) => {
                 ready!(self.arrivals.poll(context));
-                if !Arc::ptr_eq(&self.line.clone_inner(), &self.busy) {
-                    self.line = PollSemaphore::new(self.busy.clone());
+                if let Some(busy) = self.busy.take() {
+                    self.line = PollSemaphore::new(busy);
                 }
                 place.take()
             }
