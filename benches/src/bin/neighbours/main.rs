@@ -14,8 +14,9 @@
 //! Real clients are on other machines and take no processor from the server. Here they do; therefore the attacker's
 //! thread runs only when nobody else wants to (the rates that it still comes to are in the table), and that of the
 //! neighbours, which measures, is woken at once. `--control` makes each attack a second time, on another server on the
-//! same machine: what the neighbours notice of that is the machine, not the server that they share with the
-//! attacker.
+//! same machine and disk: what the neighbours notice of that is the machine, not the server that they share with the
+//! attacker. An attack is MISSED then only if their p99 was more than twice that, too; "the machine's" is one whose was
+//! not.
 //!
 //! `--short` is the same with small attacks and short phases, within a minute. The server is `etcd-shim` from beside
 //! this program unless told otherwise; HOLDFAST_PROGRAM may name it too.

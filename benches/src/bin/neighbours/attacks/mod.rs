@@ -33,6 +33,8 @@ pub struct Attack {
     pub run: Run,
     /// Beginnings of the answers it may get.
     pub expected: &'static [&'static str],
+    /// If there are any, one of these it has to get: or it was no attack.
+    pub required: &'static [&'static str],
     /// MiB that it may add to the server's peak: full and short.
     pub memory_mib: [u64; 2],
 }
@@ -68,6 +70,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(nothing),
         expected: &[],
+        required: &[],
         memory_mib: [64, 64],
     },
     Attack {
@@ -76,6 +79,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(watches::never_read),
         expected: &["ok"],
+        required: &[],
         // The store's own 128; for each stream 2 MiB queued (mostly shared), a delivery and the send buffer.
         memory_mib: [128 + 100 * 3, 128 + 20 * 3],
     },
@@ -85,6 +89,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(watches::many_on_one_stream),
         expected: &["ok"],
+        required: &[],
         memory_mib: [128, 64],
     },
     Attack {
@@ -93,6 +98,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(watches::many_streams),
         expected: &["ok"],
+        required: &[],
         memory_mib: [128, 64],
     },
     Attack {
@@ -101,6 +107,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(watches::lag_over_compaction),
         expected: &["ok", "canceled: compacted", "read: history"],
+        required: &["canceled: compacted"],
         memory_mib: [128 + 20 * 3, 128 + 5 * 3],
     },
     Attack {
@@ -109,6 +116,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(connections::half_open),
         expected: &["ok", "closed"],
+        required: &[],
         memory_mib: [96, 48],
     },
     Attack {
@@ -117,6 +125,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(connections::slowloris),
         expected: &["ok", "closed"],
+        required: &[],
         memory_mib: [64, 48],
     },
     Attack {
@@ -125,6 +134,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(connections::flood),
         expected: &["ok", "closed"],
+        required: &[],
         memory_mib: [64, 48],
     },
     Attack {
@@ -133,6 +143,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(connections::frames),
         expected: &["ok", "closed"],
+        required: &[],
         memory_mib: [64, 48],
     },
     Attack {
@@ -141,6 +152,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(connections::resets),
         expected: &["ok"],
+        required: &[],
         memory_mib: [64, 48],
     },
     Attack {
@@ -149,6 +161,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(connections::unfinished),
         expected: &["ok", "refused"],
+        required: &[],
         // UNFINISHED_BYTES_MAX, twice: a buffer that grows is copied; and what waits in the windows of the others.
         memory_mib: [2 * 256 + 200, 50 * 4 + 64],
     },
@@ -158,6 +171,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(writes::too_many_operations),
         expected: &["InvalidArgument: etcdserver: too many operations in txn request"],
+        required: &["InvalidArgument"],
         memory_mib: [128, 128],
     },
     Attack {
@@ -166,16 +180,28 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(writes::large_values),
         expected: &["ok", TOO_MANY_REQUESTS],
+        required: &[],
         // COMMAND_BYTES_IN_FLIGHT_MAX, a turn of it encoded, memtables (4 × 8 MiB), log buffers, what arrives.
         memory_mib: [512, 448],
     },
     Attack {
-        name: "bursts beyond what is in flight",
+        name: "bursts of small puts",
         scale: ["20,000 puts at once, each 2 s", "4,000 puts at once, each 2 s"],
         prepare: None,
         run: run!(writes::bursts),
         expected: &["ok", TOO_MANY_REQUESTS],
+        required: &[],
         memory_mib: [256, 128],
+    },
+    Attack {
+        name: "bursts beyond what is in flight",
+        scale: ["200 × 1.5 MiB at once, each 2 s", "160 × 1.5 MiB at once, each 2 s"],
+        prepare: None,
+        run: run!(writes::large_bursts),
+        expected: &["ok", TOO_MANY_REQUESTS],
+        required: &[TOO_MANY_REQUESTS],
+        // As above, and what has arrived in part: UNFINISHED_BYTES_MAX.
+        memory_mib: [768, 640],
     },
     Attack {
         name: "deadlines that pass",
@@ -183,6 +209,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: None,
         run: run!(writes::deadlines),
         expected: &["ok", DEADLINE, CLIENT_TIMEOUT],
+        required: &[DEADLINE, CLIENT_TIMEOUT],
         memory_mib: [64, 48],
     },
     Attack {
@@ -191,6 +218,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: Some(run!(leases::prepare)),
         run: run!(leases::expire),
         expected: &["ok"],
+        required: &[],
         memory_mib: [256, 128],
     },
     Attack {
@@ -199,6 +227,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: Some(run!(reads::fill)),
         run: run!(reads::lists),
         expected: &["ok", TOO_MANY_REQUESTS],
+        required: &[],
         // Each reply once, two readers and two at work; the index's snapshot nodes.
         memory_mib: [4 * 160, 4 * 8 + 96],
     },
@@ -208,6 +237,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: Some(run!(reads::fill)),
         run: run!(reads::unread_lists),
         expected: &["ok", "still in line", TOO_MANY_REQUESTS],
+        required: &[],
         // RESPONSES_HELD_BYTES_MAX and two at work.
         memory_mib: [512 + 2 * 160 + 128, 20 * 8 + 96],
     },
@@ -217,6 +247,7 @@ pub const ATTACKS: &[Attack] = &[
         prepare: Some(run!(reads::fill)),
         run: run!(reads::hashes),
         expected: &["ok"],
+        required: &[],
         memory_mib: [128, 64],
     },
 ];

@@ -68,6 +68,25 @@ pub async fn bursts(attacker: Attacker) {
     }
 }
 
+/// More of the largest values at once than may be in flight, each on a connection of its own; then a rest.
+pub async fn large_bursts(attacker: Attacker) {
+    let mut connections = Vec::new();
+    for _ in 0..attacker.scale(200, 160) {
+        connections.push(attacker.kv().await);
+    }
+    while attacker.goes_on() {
+        let (mut burst, begun) = (JoinSet::new(), Instant::now());
+        for (client, kv) in connections.iter().enumerate() {
+            let (mut kv, attacker) = (kv.clone(), attacker.clone());
+            let key = format!("/attack/large/{client}");
+            burst.spawn(async move { attacker.tell(&kv.put(put(key, LARGE_VALUE_BYTES)).await) });
+        }
+        burst.join_all().await;
+        attacker.note(format!("a burst took {:.1} s", begun.elapsed().as_secs_f64()));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
 /// Puts whose callers give up at once.
 pub async fn deadlines(attacker: Attacker) {
     let kv = attacker.kv().await;
