@@ -89,6 +89,12 @@ struct Changes {
 }
 
 impl StateMachine {
+    /// Sees to it that the engine is never closed, as long as the process lives: closing writes files by their paths, where
+    /// another store may be by now.
+    pub fn keep_engine_open(&self) {
+        std::mem::forget(Arc::clone(&self.engine));
+    }
+
     /// Reads the state that `engine` holds; an empty engine is a fresh state.
     pub fn load(engine: Arc<dyn Engine>, options: ApplyOptions) -> Result<StateMachine> {
         let has_format = stored::check_format(&*engine)?;

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 /// The operations on names. One directory, used by one log at a time.
@@ -48,6 +48,10 @@ pub trait File: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// The length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Whether it still has a name. Files without names are lost when they are closed.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
     /// Whether nothing is in it.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -131,5 +135,9 @@ impl File for OsFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 0)
     }
 }

@@ -168,6 +168,24 @@ impl Log {
         self.unprepared
     }
 
+    /// Looks whether somebody has removed or cut a segment behind the log's back: what is appended then would be lost
+    /// with it.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: the log must not be used any more.
+    pub fn check_kept(&mut self) -> Result<()> {
+        let is_kept = |segment: &Segment| {
+            // What cannot be told is left to the next write.
+            segment.file.has_name().unwrap_or(true)
+                && segment.file.len().map_or(true, |bytes| bytes >= segment.bytes)
+        };
+        let Some(lost) = self.segments.iter().find(|segment| !is_kept(segment)) else { return Ok(()) };
+        let reason = "was removed or cut by somebody else while the store was in use; everything acknowledged up to now \
+                      may be in it alone: restore the whole data directory from a backup unless the store starts again";
+        let error = Error::DataDir { path: lost.path.clone(), reason: reason.into() };
+        Err(self.poison(&error))
+    }
+
     pub(super) fn check_usable(&self) -> Result<()> {
         assert!(!self.is_appending, "what an append under way leads to is not known yet");
         match &self.poisoned {

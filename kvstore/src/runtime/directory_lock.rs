@@ -1,29 +1,74 @@
-//! The lock on a data directory, held by everybody who may write in it.
+//! The lock on a data directory, held by everybody who may write in it; and whether the directory is still where it was.
 
 use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
+use std::fs::{File, Metadata, metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Locked until the last holder drops it.
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(File);
+pub(crate) struct DirectoryLock {
+    file: File,
+    /// The directory itself: its lock nobody can remove, as somebody may who takes the file for a stale one. It follows
+    /// a directory that is moved, too.
+    directory: File,
+}
 
 impl DirectoryLock {
-    /// Locks `file`; fails at once if somebody else has it.
-    pub(crate) fn take(file: File) -> rustix::io::Result<Self> {
+    /// Locks `file` and the `directory` in which it is; fails at once if somebody else has either.
+    pub(crate) fn take(file: File, directory: File) -> rustix::io::Result<Self> {
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self(file))
+        let lock = Self { file, directory };
+        match flock(&lock.directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(held) if held == rustix::io::Errno::WOULDBLOCK => Err(held),
+            // Some file systems lock no directories (NFS): there the file has to do.
+            _ => Ok(lock),
+        }
+    }
+
+    /// Where the locked directory was found.
+    pub(crate) fn place(&self, path: &Path) -> std::io::Result<Place> {
+        Ok(Place { path: path.into(), identity: identity(&self.directory.metadata()?) })
     }
 
     #[cfg(test)]
     pub(crate) fn file(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
 impl Drop for DirectoryLock {
     fn drop(&mut self) {
-        // To close the file is not enough: a child that another thread is just starting has it open too until it runs
-        // its program, and the lock belongs to all who have it open.
-        let _ = flock(&self.0, FlockOperation::Unlock);
+        // To close the files is not enough: a child that another thread is just starting has them open too until it runs
+        // its program, and the locks belong to all who have them open.
+        let _ = flock(&self.directory, FlockOperation::Unlock);
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
+}
+
+/// A path, and the directory that was there. Does not keep it locked.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Place {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether something else is there now, or nothing. Not if that cannot be told.
+    pub(crate) fn is_lost(&self) -> bool {
+        match metadata(&self.path) {
+            Ok(found) => identity(&found) != self.identity,
+            Err(error) => {
+                matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+            }
+        }
+    }
+}
+
+fn identity(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }

@@ -2,11 +2,10 @@
 
 use super::core::Core;
 use super::shared::Shared;
-use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, SyncBeside, Turn, WaitingWork, Work};
+use super::{DirectoryLock, JobQueue, Metrics, Note, Pace, Place, SyncBeside, Turn, WaitingWork, Work};
 use crate::log::Append;
 use crate::types::{Error, Result};
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -284,7 +283,7 @@ fn spawn_sync_thread(
 pub(crate) fn spawn_helpers(
     shared: &Arc<Shared>,
     jobs: &Arc<JobQueue>,
-    data_dir: PathBuf,
+    place: Place,
     directory: Arc<DirectoryLock>,
     tick: Duration,
 ) -> std::io::Result<Vec<JoinHandle<()>>> {
@@ -299,9 +298,12 @@ pub(crate) fn spawn_helpers(
     let ticker = std::thread::Builder::new().name("holdfast-tick".into()).spawn(move || {
         let mut disk_checked: Option<Instant> = None;
         loop {
-            if disk_checked.is_none_or(|at| at.elapsed() >= DISK_CHECK_INTERVAL) {
+            // Each time: another store may be at its path, in whose files we would write.
+            if place.is_lost() {
+                let _ = ticker_shared.mailbox.note(Note::DirectoryLost(place.path().into()));
+            } else if disk_checked.is_none_or(|at| at.elapsed() >= DISK_CHECK_INTERVAL) {
                 disk_checked = Some(Instant::now());
-                if let Ok(space) = rustix::fs::statvfs(&data_dir) {
+                if let Ok(space) = rustix::fs::statvfs(place.path()) {
                     let free_bytes = space.f_bavail * space.f_frsize;
                     let total_bytes = space.f_blocks * space.f_frsize;
                     let _ = ticker_shared.mailbox.note(Note::DiskSpace { free_bytes, total_bytes });

@@ -4,6 +4,7 @@ use super::maintenance::JobDone;
 use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, Result, Revision};
 use parking_lot::Mutex;
+use std::path::PathBuf;
 use std::task::Waker;
 
 /// Ticks that may pile up while a turn runs; more are forgotten, or a stalled member would stand for election
@@ -17,6 +18,8 @@ pub(crate) enum Note {
     Job(JobDone),
     /// Free and total bytes of the file system that holds the data.
     DiskSpace { free_bytes: u64, total_bytes: u64 },
+    /// The data directory is not where it was.
+    DirectoryLost(PathBuf),
 }
 
 /// One turn's work.

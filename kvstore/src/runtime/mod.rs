@@ -44,7 +44,7 @@ mod turn;
 pub(crate) use clock::LogicalClock;
 pub use core_policy::EXPIRE_WORK_MAX;
 pub(crate) use core_policy::Policy;
-pub(crate) use directory_lock::DirectoryLock;
+pub(crate) use directory_lock::{DirectoryLock, Place};
 pub use driver::{CoreFuture, Placement};
 pub(crate) use driver::{Threads, place, spawn_helpers};
 pub(crate) use mailbox::{Mailbox, Note, RemovalWait, Work};

@@ -5,9 +5,10 @@ use super::{Note, Work};
 use crate::consensus::PersistNumber;
 use crate::log::Append;
 use crate::propose::Submission;
-use crate::types::Result;
+use crate::types::{Error, Result};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Instant;
 
 /// How a turn ended.
@@ -104,8 +105,11 @@ impl Core {
             match note {
                 Note::Job(done) => self.job_done(done)?,
                 Note::DiskSpace { free_bytes, total_bytes } => {
+                    // Due as often: a second.
+                    self.log.check_kept()?;
                     self.policy.disk_space(free_bytes, total_bytes)
                 }
+                Note::DirectoryLost(path) => return Err(self.directory_lost(&path)),
             }
         }
         self.policy.removal_waits.append(&mut work.removals);
@@ -126,6 +130,16 @@ impl Core {
         self.turn.beside = self.turn.may_go_beside && (is_slow || has_large);
         self.turn.submissions = submissions;
         self.go_on()
+    }
+
+    /// The error with which the store ends: what it wrote from now on would be in nobody's way but another store's.
+    fn directory_lost(&mut self, path: &Path) -> Error {
+        self.machine.keep_engine_open();
+        Error::Poisoned(format!(
+            "{}: the data directory was moved, removed or replaced while the store was in use; everything acknowledged is in \
+             the directory that was here: put it back, or start with its new path",
+            path.display()
+        ))
     }
 
     /// Proposes what is still to be proposed, then ends the turn.

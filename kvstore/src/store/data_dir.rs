@@ -12,7 +12,7 @@
 //! The identity says that the store has *begun* before the first client is served: from then on there are entries,
 //! and an empty log or state is data that somebody removed, not a new store.
 
-use crate::runtime::DirectoryLock;
+use crate::runtime::{DirectoryLock, Place};
 use crate::storage::STATE_DIR;
 use crate::types::{Error, NodeId, Result};
 use std::fs::{self, File, OpenOptions};
@@ -101,6 +101,12 @@ impl DataDir {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it is, to notice when it no longer is.
+    pub(super) fn place(&self) -> Result<Place> {
+        let found = self.lock.place(&self.path);
+        found.map_err(|e| refuse(&self.path, format!("cannot be looked at: {e}; {}", advice(&e))))
     }
 
     pub(super) fn log(&self) -> PathBuf {
@@ -199,7 +205,9 @@ pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
         refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount"))
     })?;
-    match DirectoryLock::take(file) {
+    let directory =
+        File::open(path).map_err(|e| refuse(path, format!("cannot be opened: {e}; {}", advice(&e))))?;
+    match DirectoryLock::take(file, directory) {
         Ok(lock) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let reason = "is already open in another process, or in this one by a store that still runs or has \

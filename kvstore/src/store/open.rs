@@ -120,9 +120,9 @@ impl Store {
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();
         let lock = Arc::clone(&data_dir.lock);
-        threads.handles.extend(
-            spawn_helpers(&shared, &jobs, config.data_dir.clone(), lock, tick).map_err(spawn_failed)?,
-        );
+        threads
+            .handles
+            .extend(spawn_helpers(&shared, &jobs, data_dir.place()?, lock, tick).map_err(spawn_failed)?);
         let core =
             place(core, config.placement, &shared, &data_dir.lock, &mut threads).map_err(spawn_failed)?;
         let cluster_id = data_dir.cluster_id;

@@ -80,4 +80,7 @@ impl File for DiskFile {
     fn len(&self) -> io::Result<u64> {
         self.0.len()
     }
+    fn has_name(&self) -> io::Result<bool> {
+        self.0.has_name()
+    }
 }

@@ -1,6 +1,7 @@
 //! The ends of a store: stopped, dropped, failed. Nobody waits for ever and nobody is told anything false.
 
 mod adaptive;
+mod directory;
 mod disk;
 mod snapshot;
 
