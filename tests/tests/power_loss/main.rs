@@ -12,7 +12,8 @@
 //!
 //! Checked after each loss (check.rs): the revision is one that had been reached, not before an acknowledged one and not
 //! beyond what had been sent; whole revisions without gaps; every change and every state since the floor; counts; floor;
-//! leases with their keys; the history's hash, computed a second time from the model; and a new write works.
+//! leases with their keys; the history's hash, computed a second time from the model; a new write works; and what a
+//! compaction made unreadable is removed, whatever of that was lost.
 //!
 //! `HOLDFAST_POWER_CUTS` says how many losses (default few; continuous integration over a thousand), `HOLDFAST_SEED`
 //! repeats a run as far as threads allow: the place of each loss in the record varies with their timing.
