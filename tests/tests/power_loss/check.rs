@@ -211,7 +211,8 @@ fn check_history(running: &Running, model: &Model) {
     }
 }
 
-fn change_of(told: &Delivered) -> Change {
+/// An event, in the model's words.
+pub fn change_of(told: &Delivered) -> Change {
     Change {
         revision: told.event.revision().get(),
         is_delete: told.event.kind == EventKind::Delete,

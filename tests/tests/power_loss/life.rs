@@ -17,8 +17,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Nothing here takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Long enough that no lease ends by itself.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough that no lease ends by itself; expiry.rs is for those that do.
 pub const TTL_S: i64 = 10_000;
 /// Small, so that segments and flushes turn over within a few steps.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -77,8 +77,12 @@ pub fn config(data_dir: &Path, placement: Placement) -> Config {
 
 impl Running {
     pub fn open(data_dir: &Path, placement: Placement) -> Result<Self, kvstore::Error> {
+        Self::with(config(data_dir, placement))
+    }
+
+    pub fn with(config: Config) -> Result<Self, kvstore::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let store = Store::open(config(data_dir, placement))?;
+        let store = Store::open(config)?;
         if let Some(core) = store.take_core() {
             runtime.spawn(core);
         }

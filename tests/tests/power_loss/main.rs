@@ -13,13 +13,16 @@
 //! Checked after each loss (check.rs): the revision is one that had been reached, not before an acknowledged one and not
 //! beyond what had been sent; whole revisions without gaps; every change and every state since the floor; counts; floor;
 //! leases with their keys; the history's hash, computed a second time from the model; a new write works; and what a
-//! compaction made unreadable is removed, whatever of that was lost.
+//! compaction made unreadable is removed, whatever of that was lost. Leases that end by themselves have lives of their own
+//! (expiry.rs), and so have the storage engine alone (engine.rs) and restored snapshots (snapshot.rs).
 //!
 //! `HOLDFAST_POWER_CUTS` says how many losses (default few; continuous integration over a thousand), `HOLDFAST_SEED`
 //! repeats a run as far as threads allow: the place of each loss in the record varies with their timing.
 
 mod check;
 mod engine;
+mod expiry;
+mod expiry_life;
 mod hash;
 mod life;
 #[path = "../model/oracle.rs"]
