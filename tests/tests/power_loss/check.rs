@@ -6,6 +6,7 @@ use crate::oracle::{Change, Model, Record as Stored};
 use crate::steps::LEASES;
 use holdfast_power::{Record, Recorder};
 use kvstore::command::{RangeQuery, ReadAt};
+use kvstore::mvcc::live_bytes_of;
 use kvstore::store::{Consistency, Delivered, Delivery, EventKind, Placement, WatchOptions};
 use kvstore::{KeyRange, LeaseId, Revision};
 use std::collections::BTreeSet;
@@ -111,8 +112,7 @@ pub fn check(disk: Record, expected: &Expected<'_>, placement: Placement, about:
         let served_from = recorder.position();
         let model = look(&running, expected);
         let looked = recorder.position();
-        let after = running.run(running.kv.transact(put("after".into(), "the power came back".into())));
-        assert_eq!(after.expect("a write").revision.get(), model.revision() + 1);
+        write_and_remove(&running, &model);
         running.stop();
         (model, served_from, looked)
     }));
@@ -127,6 +127,23 @@ pub fn check(disk: Record, expected: &Expected<'_>, placement: Placement, about:
             std::panic::resume_unwind(panic)
         }
     }
+}
+
+/// A new write works. And once the history before it is removed, no version of it is left: neither one whose removal was
+/// lost with the power, nor one that lost only its account.
+fn write_and_remove(running: &Running, model: &Model) {
+    const KEY: &str = "after";
+    const VALUE: &str = "the power came back";
+    let write = || running.run(running.kv.transact(put(KEY.into(), VALUE.into()))).expect("a write").revision;
+    let revision = write();
+    assert_eq!(revision.get(), model.revision() + 1);
+    running.run(running.kv.compact(revision, true)).expect("a compaction");
+    // The status is that of the last write.
+    write();
+    let alive = model.now().iter().map(|(key, record)| (key.len(), record.value.len()));
+    let written = [(KEY.len(), VALUE.len()); 2];
+    let expected: u64 = alive.chain(written).map(|(key, value)| live_bytes_of(key, value)).sum();
+    assert_eq!(running.store.status().live_bytes, expected, "bytes of the versions that are left");
 }
 
 fn look(running: &Running, expected: &Expected<'_>) -> Model {
@@ -194,7 +211,8 @@ fn check_history(running: &Running, model: &Model) {
     }
 }
 
-fn change_of(told: &Delivered) -> Change {
+/// An event, in the model's words.
+pub fn change_of(told: &Delivered) -> Change {
     Change {
         revision: told.event.revision().get(),
         is_delete: told.event.kind == EventKind::Delete,

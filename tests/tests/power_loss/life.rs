@@ -1,6 +1,7 @@
 //! A recorded life: random work, and when each part of it was sent and acknowledged.
 
 use crate::oracle::Model;
+use crate::phase::Phases;
 use crate::steps::{self, Step};
 use bytes::Bytes;
 use holdfast_power::{Image, Random, Record, Recorder};
@@ -16,8 +17,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 /// Nothing here takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Long enough that no lease ends by itself.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough that no lease ends by itself; expiry.rs is for those that do.
 pub const TTL_S: i64 = 10_000;
 /// Small, so that segments and flushes turn over within a few steps.
 const SEGMENT_BYTES: u64 = 128 << 10;
@@ -51,6 +52,8 @@ pub struct Life {
     /// What there was at the end; its history holds that of every moment between.
     pub after: Model,
     pub facts: Vec<(Span, Fact)>,
+    /// What was under way where.
+    pub phases: Phases,
     /// Log writes of the last opening that a thread beside the core made.
     pub syncs_beside: u64,
 }
@@ -74,8 +77,12 @@ pub fn config(data_dir: &Path, placement: Placement) -> Config {
 
 impl Running {
     pub fn open(data_dir: &Path, placement: Placement) -> Result<Self, kvstore::Error> {
+        Self::with(config(data_dir, placement))
+    }
+
+    pub fn with(config: Config) -> Result<Self, kvstore::Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let store = Store::open(config(data_dir, placement))?;
+        let store = Store::open(config)?;
         if let Some(core) = store.take_core() {
             runtime.spawn(core);
         }
@@ -103,6 +110,8 @@ struct Living<'a> {
     running: Running,
     model: Model,
     facts: Vec<(Span, Fact)>,
+    /// Compactions that were answered when all was removed.
+    physical_compactions: Vec<Span>,
     bulk: u8,
 }
 
@@ -121,12 +130,13 @@ pub fn live(image: &Image, model: Model, placement: Placement, steps: Vec<Step>)
         running,
         model,
         facts: Vec::new(),
+        physical_compactions: Vec::new(),
         bulk: 0,
     };
     for step in steps {
         living = living.step(step);
     }
-    let Living { running, model: after, facts, .. } = living;
+    let Living { running, model: after, facts, physical_compactions, .. } = living;
     let syncs_beside = running.store.metrics().syncs_beside;
     running.stop();
     let record = recorder.finish();
@@ -134,7 +144,8 @@ pub fn live(image: &Image, model: Model, placement: Placement, steps: Vec<Step>)
         record.as_seen(record.operations().len()) == Image::read(&root),
         "something was written past the record"
     );
-    Life { record, before, after, facts, syncs_beside }
+    let phases = Phases::of(&record, &physical_compactions);
+    Life { record, before, after, facts, phases, syncs_beside }
 }
 
 /// Random work.
@@ -173,6 +184,8 @@ impl Living<'_> {
                 assert_eq!(got.map(Revision::get), self.model.compact(to), "compact {to}");
                 if self.model.floor == Some(to) {
                     self.fact(sent, Fact::Floor(to));
+                    let acknowledged = self.recorder.position();
+                    self.physical_compactions.extend(physical.then_some(Span { sent, acknowledged }));
                 }
             }
             Step::Grant(id) => {
@@ -199,10 +212,10 @@ impl Living<'_> {
                 assert_eq!(got, Ok(self.model.leases.get(&id).copied()));
             }
             Step::Restart => {
-                let Self { recorder, data_dir, placement, running, model, facts, bulk } = self;
+                let Self { running, data_dir, placement, .. } = self;
                 running.stop();
                 let running = Running::open(data_dir, placement).unwrap_or_else(|error| panic!("{error}"));
-                self = Self { recorder, data_dir, placement, running, model, facts, bulk };
+                self = Self { running, ..self };
             }
             // Reading leaves nothing on the disk; and each loss of power is an abort.
             Step::Read(_) | Step::Watch(_) | Step::Drain | Step::Abort => {}

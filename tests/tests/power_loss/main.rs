@@ -5,24 +5,30 @@
 //! compactions, leases, stops and starts) in a recorded directory, with log segments and flushes as small as they may be,
 //! so that segments are recycled and RocksDB flushes and compacts all the time. Everything the process does to the disk is
 //! recorded by `holdfast-power`, log, RocksDB and the rest in one order, together with the moments at which writes were
-//! sent and acknowledged. Then the power is lost at many moments of that one life: the disk as it would have been left is
+//! sent and acknowledged. Then the power is lost at many moments of that one life, some of them on purpose while RocksDB
+//! flushes or compacts its tables and while the history is compacted (phase.rs): the disk as it would have been left is
 //! opened and compared with the model. Opening is recorded too, and power is lost during the opening, and during the next
 //! opening. From one of these disks the next life begins.
 //!
 //! Checked after each loss (check.rs): the revision is one that had been reached, not before an acknowledged one and not
 //! beyond what had been sent; whole revisions without gaps; every change and every state since the floor; counts; floor;
-//! leases with their keys; the history's hash, computed a second time from the model; and a new write works.
+//! leases with their keys; the history's hash, computed a second time from the model; a new write works; and what a
+//! compaction made unreadable is removed, whatever of that was lost. Leases that end by themselves have lives of their own
+//! (expiry.rs), and so have the storage engine alone (engine.rs) and restored snapshots (snapshot.rs).
 //!
 //! `HOLDFAST_POWER_CUTS` says how many losses (default few; continuous integration over a thousand), `HOLDFAST_SEED`
 //! repeats a run as far as threads allow: the place of each loss in the record varies with their timing.
 
 mod check;
 mod engine;
+mod expiry;
+mod expiry_life;
 mod hash;
 mod life;
 #[path = "../model/oracle.rs"]
 #[allow(dead_code)] // Its reads are the model test's.
 mod oracle;
+mod phase;
 mod snapshot;
 #[path = "../model/steps.rs"]
 #[allow(dead_code)]
@@ -33,6 +39,7 @@ use holdfast_power::{Image, Operation, Random, Record};
 use kvstore::store::Placement;
 use life::{Life, draw, live};
 use oracle::Model;
+use phase::Phase;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
@@ -42,9 +49,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Losses in an ordinary run of the tests.
 const CUTS: u64 = 40;
 /// Losses in one life: a life costs about as much as so many of them.
-const CUTS_OF_A_LIFE: u64 = 24;
+const CUTS_OF_A_LIFE: usize = 24;
 /// Openings that fail one after the other.
 const OPENINGS_MAX: usize = 4;
+/// Of these, so many with each of the things under way that random moments seldom meet.
+const CUTS_OF_A_PHASE: usize = 2;
+/// Lives after which each of these things has been interrupted with certainty.
+const LIVES_MANY: u64 = 6;
 /// In how many of a hundred cases only the process ends.
 const KILL_PERCENT: usize = 20;
 
@@ -118,6 +129,8 @@ struct Tally {
     /// RocksDB's tables, those of flushes and of compactions.
     tables: usize,
     syncs_beside: u64,
+    /// Losses of power in a life, by what was under way.
+    under_way: BTreeMap<Phase, u64>,
 }
 
 impl Tally {
@@ -137,6 +150,12 @@ impl Tally {
             }
         }
     }
+
+    fn count_cut(&mut self, life: &Life, at: usize) {
+        for phase in life.phases.at(at) {
+            *self.under_way.entry(phase).or_default() += 1;
+        }
+    }
 }
 
 fn lose_power_again_and_again(placement: Placement) {
@@ -154,8 +173,11 @@ fn lose_power_again_and_again(placement: Placement) {
         let life = live(&image, model, placement, draw(&mut random));
         tally.count_life(&life);
         let mut next = None;
-        for _ in 0..CUTS_OF_A_LIFE {
-            let at = moment(&life.record, 0..life.record.operations().len(), &mut random);
+        for number in 0..CUTS_OF_A_LIFE {
+            let phase = Phase::ALL.get(number / CUTS_OF_A_PHASE);
+            let at = phase.and_then(|phase| life.phases.moment(*phase, &life.record, &mut random));
+            let at =
+                at.unwrap_or_else(|| moment(&life.record, 0..life.record.operations().len(), &mut random));
             let about = format!("HOLDFAST_SEED={seed} {placement:?}, life {}, at {at}", tally.lives);
             next = Some(lose_power(&life, at, placement, &about, &mut random, &mut tally));
         }
@@ -164,6 +186,10 @@ fn lose_power_again_and_again(placement: Placement) {
     println!("{placement:?}: {tally:?}");
     assert!(tally.during_openings > 0, "no opening was interrupted");
     assert!(tally.recycled_segments > 0 && tally.tables > 10, "the lives were too quiet");
+    for phase in Phase::ALL {
+        let is_met = tally.under_way.contains_key(&phase);
+        assert!(is_met || tally.lives < LIVES_MANY, "power was never lost during a {phase:?}");
+    }
     assert_eq!(tally.syncs_beside > 0, placement == Placement::Adaptive, "syncs beside the core");
 }
 
@@ -177,7 +203,11 @@ fn lose_power(
     tally: &mut Tally,
 ) -> (Image, Model) {
     let mut expected = Expected::of(life, at);
+    let cuts = tally.cuts;
     let mut disk = end(&life.record, at, random, tally);
+    if tally.cuts > cuts {
+        tally.count_cut(life, at);
+    }
     let mut about = about.to_string();
     for opening in 1.. {
         let opened = check(disk, &expected, placement, &about);
