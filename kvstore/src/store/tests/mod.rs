@@ -3,6 +3,7 @@
 mod adaptive;
 mod disk;
 mod snapshot;
+mod space;
 
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
 use crate::command::{Projection, RangeQuery};
