@@ -10,6 +10,11 @@ use kvstore::store::{CancelReason, WatchOptions, WatchRefused};
 /// The id in responses that belong to no watch: refusals, and progress of the whole stream.
 pub const NO_WATCH: i64 = -1;
 
+/// Why a watch ends that needs what could not be read. Its stream goes on: a client that only lost its stream would open
+/// another and ask for the same at once, again and again.
+const UNREADABLE: &str =
+    "etcdserver: the history that this watch needs could not be read (see the server's log)";
+
 /// The watch that `request` asks for; an `Err` is the reason to refuse it, as clients see it.
 pub fn options(request: WatchCreateRequest) -> Result<WatchOptions, &'static str> {
     if request.start_revision < 0 {
@@ -53,11 +58,12 @@ pub fn refused(reason: String, header: Option<ResponseHeader>) -> WatchResponse 
 
 /// The end of a watch. `header` has revision 0 when history it needs is gone; then no reason is given either.
 pub fn canceled(watch_id: i64, reason: CancelReason, header: Option<ResponseHeader>) -> WatchResponse {
-    let compact_revision = match reason {
-        CancelReason::Compacted { floor } => floor.get(),
-        CancelReason::Requested | CancelReason::Stopped | CancelReason::Damaged => 0,
+    let (compact_revision, cancel_reason) = match reason {
+        CancelReason::Compacted { floor } => (floor.get(), String::new()),
+        CancelReason::Unreadable => (0, UNREADABLE.to_owned()),
+        CancelReason::Requested | CancelReason::Stopped | CancelReason::Damaged => (0, String::new()),
     };
-    WatchResponse { header, watch_id, canceled: true, compact_revision, ..Default::default() }
+    WatchResponse { header, watch_id, canceled: true, compact_revision, cancel_reason, ..Default::default() }
 }
 
 #[cfg(test)]
@@ -87,6 +93,19 @@ mod tests {
             (options.no_put, options.no_delete, options.previous, options.id),
             (false, true, true, Some(-5))
         );
+    }
+
+    #[test]
+    fn the_end_of_a_watch_says_why() {
+        let end = |reason| {
+            let response = canceled(7, reason, None);
+            assert!(response.canceled && response.watch_id == 7);
+            (response.compact_revision, response.cancel_reason)
+        };
+        assert_eq!(end(CancelReason::Compacted { floor: Revision::new(5) }), (5, String::new()));
+        assert_eq!(end(CancelReason::Requested), (0, String::new()));
+        let (floor, reason) = end(CancelReason::Unreadable);
+        assert!(floor == 0 && reason.contains("could not be read"), "{floor} {reason}");
     }
 
     #[test]

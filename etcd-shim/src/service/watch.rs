@@ -207,7 +207,7 @@ impl WatchStream {
             Delivery::Canceled { id, reason } => {
                 self.fragmented.remove(&id);
                 let revision = match reason {
-                    CancelReason::Requested => self.shared.keyspace.revision(),
+                    CancelReason::Requested | CancelReason::Unreadable => self.shared.keyspace.revision(),
                     CancelReason::Compacted { .. } => Revision::NONE,
                     CancelReason::Stopped => return Err(status::STOPPED.into()),
                     CancelReason::Damaged => return Err(status::damaged("the past cannot be read")),

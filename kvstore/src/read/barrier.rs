@@ -127,16 +127,27 @@ impl ReadBarriers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::propose::ticket;
+    use crate::propose::{Ticket, ticket};
     use std::future::Future;
-    use std::pin::pin;
+    use std::pin::Pin;
     use std::task::{Context, Poll, Waker};
 
-    fn answer(ticket: crate::propose::Ticket<Result<()>>) -> Option<Result<()>> {
-        match pin!(ticket).poll(&mut Context::from_waker(Waker::noop())) {
+    fn answer(ticket: &mut Ticket<Result<()>>) -> Option<Result<()>> {
+        match Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         }
+    }
+
+    /// A read that waits.
+    fn read(barriers: &mut ReadBarriers) -> Ticket<Result<()>> {
+        let (slot, read) = ticket();
+        barriers.wait(slot);
+        read
+    }
+
+    fn confirm(barriers: &mut ReadBarriers, context: ReadContext, index: u64) {
+        barriers.confirm(ReadReady { context, index: LogIndex::new(index) });
     }
 
     fn barriers() -> (ReadBarriers, WakeList) {
@@ -146,41 +157,78 @@ mod tests {
     #[test]
     fn a_read_is_served_once_its_index_is_applied() {
         let (mut barriers, mut wakes) = barriers();
-        let (slot, read) = ticket();
-        barriers.wait(slot);
+        let mut read = read(&mut barriers);
         let context = barriers.begin_attempt().unwrap();
-        barriers.confirm(ReadReady { context, index: LogIndex::new(5) });
+        barriers.applied(LogIndex::new(9), &mut wakes);
+        assert_eq!(answer(&mut read), None, "nobody has confirmed it");
+        confirm(&mut barriers, context, 5);
         barriers.applied(LogIndex::new(4), &mut wakes);
+        assert_eq!(answer(&mut read), None, "what it must see is not applied");
         barriers.applied(LogIndex::new(5), &mut wakes);
-        assert_eq!(answer(read), Some(Ok(())));
+        assert_eq!(answer(&mut read), Some(Ok(())));
     }
 
     #[test]
     fn an_attempt_that_raft_dropped_is_made_again_under_a_new_context() {
         let (mut barriers, mut wakes) = barriers();
-        let (slot, read) = ticket();
-        barriers.wait(slot);
+        let mut read = read(&mut barriers);
         let first = barriers.begin_attempt().unwrap();
         (0..READ_RETRY_TICKS).for_each(|_| barriers.tick(&mut wakes));
         let second = barriers.begin_attempt().unwrap();
         assert_ne!(first, second);
         // The late answer to the first attempt must not serve anything.
-        barriers.confirm(ReadReady { context: first, index: LogIndex::new(1) });
+        confirm(&mut barriers, first, 1);
         barriers.applied(LogIndex::new(9), &mut wakes);
-        barriers.confirm(ReadReady { context: second, index: LogIndex::new(9) });
+        assert_eq!(answer(&mut read), None);
+        confirm(&mut barriers, second, 9);
         barriers.applied(LogIndex::new(9), &mut wakes);
-        assert_eq!(answer(read), Some(Ok(())));
+        assert_eq!(answer(&mut read), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_change_of_term_asks_again_under_a_new_context() {
+        let (mut barriers, mut wakes) = barriers();
+        let mut read = read(&mut barriers);
+        let first = barriers.begin_attempt().unwrap();
+        assert_eq!(barriers.begin_attempt(), None, "it waits in the first attempt");
+        barriers.term_changed();
+        let second = barriers.begin_attempt().expect("what was asked in the old term is asked again");
+        assert_ne!(first, second);
+        confirm(&mut barriers, first, 1);
+        barriers.applied(LogIndex::new(9), &mut wakes);
+        assert_eq!(answer(&mut read), None, "a leader of the old term knows nothing of the new one");
+        confirm(&mut barriers, second, 9);
+        barriers.applied(LogIndex::new(9), &mut wakes);
+        assert_eq!(answer(&mut read), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_read_never_joins_an_attempt_under_way() {
+        let (mut barriers, mut wakes) = barriers();
+        let mut early = read(&mut barriers);
+        let first = barriers.begin_attempt().unwrap();
+        // It may know of a write that raft had not seen when the first one was asked.
+        let mut late = read(&mut barriers);
+        confirm(&mut barriers, first, 5);
+        barriers.applied(LogIndex::new(5), &mut wakes);
+        assert_eq!((answer(&mut early), answer(&mut late)), (Some(Ok(())), None));
+        let second = barriers.begin_attempt().unwrap();
+        assert_ne!(first, second);
+        confirm(&mut barriers, second, 6);
+        barriers.applied(LogIndex::new(5), &mut wakes);
+        assert_eq!(answer(&mut late), None);
+        barriers.applied(LogIndex::new(6), &mut wakes);
+        assert_eq!(answer(&mut late), Some(Ok(())));
     }
 
     #[test]
     fn patience_ends() {
         let (mut barriers, mut wakes) = barriers();
-        let (slot, read) = ticket();
-        barriers.wait(slot);
+        let mut read = read(&mut barriers);
         for _ in 0..40 {
             barriers.begin_attempt();
             barriers.tick(&mut wakes);
         }
-        assert_eq!(answer(read), Some(Err(Error::Timeout)));
+        assert_eq!(answer(&mut read), Some(Err(Error::Timeout)));
     }
 }

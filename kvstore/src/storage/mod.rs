@@ -88,7 +88,7 @@ impl Batch {
     }
 }
 
-/// A failure of the engine. Always fatal for the store.
+/// A failure of the engine. The first one of a write ends the store; one of a read fails whoever reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("storage engine: {message}")]
 pub struct EngineError {

@@ -89,6 +89,9 @@ pub enum CancelReason {
     Stopped,
     /// What it needed next cannot be read: the data is damaged. The store's log says where.
     Damaged,
+    /// What it needed next could not be read, for a reason that the store's log has. The store and its other watchers
+    /// go on.
+    Unreadable,
 }
 
 impl CancelReason {
@@ -97,8 +100,8 @@ impl CancelReason {
         match error {
             Error::Compacted { floor } => Self::Compacted { floor: *floor },
             Error::Damaged { .. } => Self::Damaged,
-            // The engine failed, which stops the whole store.
-            _ => Self::Stopped,
+            // Only a write that fails ends the store.
+            _ => Self::Unreadable,
         }
     }
 }

@@ -133,7 +133,10 @@ async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
             }
             Delivery::Canceled { reason, .. } => {
                 assert!(
-                    matches!(reason, CancelReason::Damaged | CancelReason::Stopped),
+                    matches!(
+                        reason,
+                        CancelReason::Damaged | CancelReason::Unreadable | CancelReason::Stopped
+                    ),
                     "{about}: {reason:?}"
                 );
                 return false;

@@ -1,15 +1,20 @@
 //! Watchers that do not read, or are too many.
 
-use crate::attack::Attacked;
-use holdfast_tests::Setup;
+use crate::attack::{Attacked, fill};
+use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::lease_client::LeaseClient;
 use holdfast_tests::wire::etcdserverpb::watch_client::WatchClient;
 use holdfast_tests::wire::etcdserverpb::watch_request::RequestUnion;
 use holdfast_tests::wire::etcdserverpb::{
-    CompactionRequest, LeaseKeepAliveRequest, PutRequest, WatchCreateRequest, WatchRequest, WatchResponse,
+    CompactionRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest,
+    WatchResponse,
 };
+use holdfast_tests::{Setup, Transport};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -129,6 +134,52 @@ async fn thousands_of_watches_on_one_stream_get_everything() {
     }
     assert!(attacked.added_mib() <= 96, "{} MiB", attacked.added_mib());
     drop(watching);
+    attacked.check_unharmed().await;
+}
+
+/// A connection that lists fill all the time, encrypted: what lies in front of an event there is bounded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_beside_large_lists_on_one_tls_connection_gets_its_events() {
+    const LISTERS: usize = 4;
+    const KEYS: usize = 10_000;
+    const EVENTS: usize = 100;
+    let node = Setup::subject().transport(Transport::Tls).start();
+    fill(&node, "attack/list/", KEYS, 200).await;
+    let attacked = Attacked::with(node).await;
+    let shared = attacked.node.channel();
+    let mut watching = watch(shared.clone(), 1).await;
+    let (stop, lists) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut listers = JoinSet::new();
+    for _ in 0..LISTERS {
+        let (stop, lists) = (stop.clone(), lists.clone());
+        let mut kv = KvClient::new(shared.clone()).max_decoding_message_size(usize::MAX);
+        listers.spawn(async move {
+            let everything = || RangeRequest {
+                key: "attack/list/".into(),
+                range_end: "attack/list0".into(),
+                ..Default::default()
+            };
+            while !stop.load(Ordering::Relaxed) {
+                let list = kv.range(everything()).await.expect("a list").into_inner();
+                assert_eq!(list.kvs.len(), KEYS);
+                lists.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    // However fast either is: some lists are made and sent meanwhile.
+    let made = || lists.load(Ordering::Relaxed);
+    let mut sent = 0;
+    while sent < EVENTS || made() < 2 * LISTERS as u64 {
+        // On another connection: what might wait here is the watch.
+        let revision = write(&attacked, 1, 100).await;
+        let events = watching.next().await.events;
+        let seen: Vec<_> = events.iter().map(|event| event.kv.as_ref().map(|kv| kv.mod_revision)).collect();
+        assert_eq!(seen, [Some(revision)], "each in its turn and none twice");
+        sent += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    listers.join_all().await;
+    drop((watching, shared));
     attacked.check_unharmed().await;
 }
 

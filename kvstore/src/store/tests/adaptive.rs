@@ -81,6 +81,26 @@ async fn a_slow_disk_holds_up_writes_only() {
     running.write(3).await;
     running.slow_down().await;
     assert!(running.others_run_during_a_write().await);
+
+    let held = running.disk.hold_syncs();
+    let before = running.store.metrics().syncs_beside;
+    let kv = running.kv.clone();
+    let put = tokio::spawn(async move { kv.put("b", "2").await });
+    let is_synced = async {
+        while running.store.metrics().syncs_beside == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    in_time(is_synced).await;
+    assert_eq!(
+        in_time(value_of(&running.kv, "b")).await.unwrap(),
+        b"1",
+        "what is not on the disk is not shown"
+    );
+    assert!(!put.is_finished(), "the read waited for the write's sync");
+    drop(held);
+    in_time(put).await.unwrap().unwrap();
+    assert_eq!(in_time(value_of(&running.kv, "b")).await.unwrap(), b"2");
     running.end().await;
 }
 

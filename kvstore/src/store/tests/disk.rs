@@ -1,12 +1,16 @@
 //! The system's files until they are told to fail, or to take their time.
 
 use crate::log::{File, Files, OsFiles};
+use parking_lot::{Condvar, Mutex};
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+/// The longest time for which a sync is held.
+const HELD_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Default)]
 pub(super) struct Disk(Arc<State>);
@@ -16,6 +20,18 @@ struct State {
     fails: AtomicBool,
     sync_takes_us: AtomicU64,
     write_takes_us: AtomicU64,
+    holds_syncs: Mutex<bool>,
+    released: Condvar,
+}
+
+/// While it lives, no sync ends.
+pub(super) struct Held(Disk);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.0.0.holds_syncs.lock() = false;
+        self.0.0.released.notify_all();
+    }
 }
 
 struct DiskFile(Box<dyn File>, Disk);
@@ -26,6 +42,10 @@ impl Disk {
     }
     pub(super) fn take_longer_for_a_sync(&self, by: Duration) {
         self.0.sync_takes_us.store(by.as_micros() as u64, Ordering::SeqCst);
+    }
+    pub(super) fn hold_syncs(&self) -> Held {
+        *self.0.holds_syncs.lock() = true;
+        Held(self.clone())
     }
     /// As a disk without a cache of its own does.
     pub(super) fn take_longer_for_a_write(&self, by: Duration) {
@@ -75,6 +95,11 @@ impl File for DiskFile {
     fn sync_data(&self) -> io::Result<()> {
         self.1.check()?;
         std::thread::sleep(Duration::from_micros(self.1.0.sync_takes_us.load(Ordering::SeqCst)));
+        let mut holds_syncs = self.1.0.holds_syncs.lock();
+        // Not for ever: a thread that lets go might be the one that is held.
+        let is_held = |holds: &mut bool| *holds;
+        self.1.0.released.wait_while_for(&mut holds_syncs, is_held, HELD_MAX);
+        drop(holds_syncs);
         self.0.sync_data()
     }
     fn len(&self) -> io::Result<u64> {

@@ -4,6 +4,7 @@ mod adaptive;
 mod directory;
 mod disk;
 mod snapshot;
+mod space;
 
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
 use crate::command::{Projection, RangeQuery};

@@ -331,5 +331,6 @@ fn a_failing_engine_ends_those_who_need_it() {
     let client = Client { session: hub.session(), woken: Arc::default() };
     client.watch(all().from_revision(revision(1)));
     client.watch(all());
-    assert_eq!(client.read(), ["0 created @1", "1 created @1", "0 canceled Stopped"]);
+    assert_eq!(client.read(), ["0 created @1", "1 created @1", "0 canceled Unreadable"]);
+    assert_eq!(hub.stats().watchers, 1, "who needs nothing of the past goes on");
 }

@@ -168,7 +168,9 @@ impl Peer {
                         assert!(floor.get() <= model.floor && floor.get() > reached);
                         assert!(floor.get() > watch.from || watch.options.previous, "it needs nothing below");
                     }
-                    CancelReason::Stopped | CancelReason::Damaged => panic!("nobody stopped or damaged it"),
+                    CancelReason::Stopped | CancelReason::Damaged | CancelReason::Unreadable => {
+                        panic!("nobody stopped or damaged it")
+                    }
                 }
             }
         }

@@ -1,0 +1,87 @@
+//! Space: the quota with its alarm, and the removal of what is compacted.
+
+use super::{config, default_keyspace, in_time, value_of};
+use crate::command::{Operation, Put, PutLease, PutValue, Transaction};
+use crate::store::{Config, CoreFuture, Placement, Store};
+use crate::types::{Error, LeaseId};
+use std::future::Future;
+
+/// A store that is full starts, serves what it has and refuses more, as often as it is started; with a larger quota nobody
+/// has to lift the alarm.
+#[tokio::test]
+async fn a_larger_quota_clears_the_alarm_at_the_next_start() {
+    const QUOTA_BYTES: u64 = 64 << 10;
+    // Above the share below which the alarm clears itself.
+    const VALUE_BYTES: usize = 60_000;
+    let directory = tempfile::tempdir().unwrap();
+    let with_quota = |bytes| Config { quota_bytes: Some(bytes), ..config(&directory, Placement::Thread) };
+    for start in 0..3 {
+        let store = Store::open(with_quota(QUOTA_BYTES)).unwrap();
+        let kv = default_keyspace(&store);
+        if start == 0 {
+            in_time(kv.put("a", vec![7; VALUE_BYTES])).await.unwrap();
+        }
+        assert_eq!(in_time(value_of(&kv, "a")).await.unwrap().len(), VALUE_BYTES);
+        let refused = in_time(kv.put("b", vec![7; VALUE_BYTES])).await.unwrap_err();
+        assert!(matches!(refused, Error::NoSpace(_)), "{refused}");
+        assert_eq!(store.alarms().len(), 1, "start {start}");
+        in_time(store.stop()).await;
+    }
+    let store = Store::open(with_quota(4 * QUOTA_BYTES)).unwrap();
+    let kv = default_keyspace(&store);
+    let cleared = async {
+        while !store.alarms().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    in_time(cleared).await;
+    in_time(kv.put("b", vec![7; VALUE_BYTES])).await.unwrap();
+    in_time(store.stop()).await;
+}
+
+/// What `work` gives, while the core takes a turn whenever `work` has nothing to do.
+async fn beside<T>(core: &mut CoreFuture, work: impl Future<Output = T>) -> T {
+    let both = async {
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = core => panic!("the core has ended"),
+        }
+    };
+    in_time(both).await
+}
+
+/// A step of removal is a turn's work, and others' commands do not wait for the steps that follow.
+#[tokio::test]
+async fn a_put_passes_between_two_steps_of_removal() {
+    const KEYS: u64 = 100;
+    const ROUNDS: u64 = 101;
+    let dead = KEYS * (ROUNDS - 1);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(config(&directory, Placement::Caller)).unwrap();
+    let mut core = store.take_core().unwrap();
+    let kv = default_keyspace(&store);
+    let put = |key: u64| {
+        let (value, lease) = (PutValue::Set("value".into()), PutLease::Set(LeaseId::NONE));
+        Operation::Put(Put { key: format!("k{key}").into(), value, lease, want_previous: false })
+    };
+    for _ in 0..ROUNDS {
+        let everything = Transaction { success: (0..KEYS).map(put).collect(), ..Default::default() };
+        beside(&mut core, kv.transact(everything)).await.unwrap();
+    }
+    beside(&mut core, kv.compact(kv.revision(), false)).await.unwrap();
+    let removed = || store.metrics().versions_removed;
+    let more_than = async |count: u64| {
+        while removed() <= count {
+            tokio::task::yield_now().await;
+        }
+    };
+    beside(&mut core, more_than(0)).await;
+    let before = removed();
+    beside(&mut core, kv.put("between", "1")).await.unwrap();
+    assert!(removed() < dead, "the put waited for {dead} versions, of which {before} were removed before");
+    assert_eq!(beside(&mut core, value_of(&kv, "between")).await.unwrap(), b"1");
+    beside(&mut core, more_than(dead - 1)).await;
+    assert_eq!(removed(), dead);
+    in_time(async { tokio::join!(store.stop(), core) }).await;
+}
