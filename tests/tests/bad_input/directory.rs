@@ -1,7 +1,7 @@
 //! Data directories that are not to be used.
 
 use crate::attempt::{check_filled, ended, fill, refused};
-use holdfast_tests::{Node, Setup, subject};
+use holdfast_tests::{Node, Setup, skipped, subject};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -117,7 +117,7 @@ async fn a_second_process_is_refused_and_the_first_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_cannot_be_written_is_named() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can start the node as somebody else");
+        skipped("a start as somebody else", "only root can do that");
         return;
     }
     let mut node = stopped().await;

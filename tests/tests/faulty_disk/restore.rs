@@ -1,7 +1,7 @@
 //! A snapshot that meets a full file system: where it is restored, and where it is taken. Either it is said what to do, or
 //! it is done; with space back it is done in any case.
 
-use crate::mounted::{Kind, Mounted};
+use holdfast_tests::{Kind, Mounted};
 use kvstore::store::{Config, Store};
 use kvstore::{Error, KeyspaceId, Revision};
 use std::path::Path;
