@@ -20,6 +20,7 @@ mod mounted;
 mod node;
 mod programs;
 mod skip;
+mod told;
 mod usage;
 
 pub use certificates::Certificates;
@@ -29,4 +30,5 @@ pub use mounted::{Kind, Mounted};
 pub use node::{Node, Setup, Transport};
 pub use programs::{Etcd, etcd, etcd_if_possible, subject};
 pub use skip::skipped;
+pub use told::check_advice;
 pub use usage::{Usage, disk_bytes, forget_peak};

@@ -55,7 +55,7 @@ async fn a_full_disk_refuses_writes_before_it_breaks_them_and_loses_nothing() {
     wait_for(&node, false).await;
     node.kill();
     let refusal = refused(&node.data_dir(), &[]);
-    refusal.says(&["No space left", "free some space"]);
+    refusal.advises(&["No space left", "free some space"]);
     disk.give_back();
     node.start();
     // The alarm is remembered, and clears itself.
@@ -68,7 +68,7 @@ async fn a_full_disk_refuses_writes_before_it_breaks_them_and_loses_nothing() {
 async fn a_disk_too_small_for_a_new_store_is_named() {
     let Some((mut node, disk)) = node_on_its_own_disk(160) else { return };
     disk.leave_kib(1 << 10);
-    refused(&node.data_dir(), &[]).says(&["No space left", "free space"]);
+    refused(&node.data_dir(), &[]).advises(&["No space left", "free space"]);
     // What the attempt left behind is no obstacle.
     disk.give_back();
     node.start();
@@ -84,7 +84,7 @@ async fn a_read_only_disk_is_named() {
     fill(&node).await;
     assert!(node.stop().success());
     disk.remount("ro");
-    refused(&node.data_dir(), &[]).says(&["data", "Read-only file system", "mount"]);
+    refused(&node.data_dir(), &[]).advises(&["data", "Read-only file system", "mount"]);
     disk.remount("rw");
     node.start();
     check_filled(&node).await;

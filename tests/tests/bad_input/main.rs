@@ -13,4 +13,5 @@ mod disk;
 mod flags;
 mod rot;
 mod swap;
+mod told;
 mod wire;

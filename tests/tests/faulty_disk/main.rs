@@ -88,6 +88,7 @@ async fn strike(place: &Place, before: u64, writes: u64, fault: Fault) -> Outcom
     } else {
         assert!(!note.is_empty(), "{about}: failed without a fault: {}", end.text);
         end.check_told(&place.data_dir(), &about);
+        end.check_named(&note, &about);
     }
     check_log_failure(&note, &acknowledged, &end, fault, &about);
     check_next_start(place, &acknowledged, before, &about).await;
