@@ -16,13 +16,19 @@
 mod certificates;
 mod files;
 pub mod golden;
+mod mounted;
 mod node;
 mod programs;
+mod skip;
+mod told;
 mod usage;
 
 pub use certificates::Certificates;
 pub use etcd_shim::proto::plain as wire;
 pub use files::{copy_all, files};
+pub use mounted::{Kind, Mounted};
 pub use node::{Node, Setup, Transport};
 pub use programs::{Etcd, etcd, etcd_if_possible, subject};
+pub use skip::skipped;
+pub use told::check_advice;
 pub use usage::{Usage, disk_bytes, forget_peak};

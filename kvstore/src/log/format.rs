@@ -62,6 +62,11 @@ impl Sequence {
         Self(self.0 + count as u64)
     }
 
+    /// Of the segment before, if this is not the first.
+    pub fn before(self) -> Option<Self> {
+        (self > Self::FIRST).then(|| Self(self.0 - 1))
+    }
+
     pub fn segment_path(self, dir: &Path) -> PathBuf {
         dir.join(format!("{:020}{SEGMENT_SUFFIX}", self.0))
     }

@@ -41,7 +41,7 @@ pub(super) fn open(files: &dyn Files, config: &LogConfig, wanted_from: LogIndex)
     let mut segments = open_segments(files, dir, &listing.sequences)?;
     let mut replay = Replay::new(wanted_from);
     let scans = replay_segments(&segments, &mut replay)?;
-    check_reach(dir, &replay.table, wanted_from)?;
+    check_reach(dir, &listing.sequences, &replay.table, wanted_from)?;
 
     // Everything was read and is sound. From here on the directory changes.
     remove_leftovers(files, &listing.leftovers)?;
@@ -334,13 +334,17 @@ fn settle(segment: &Segment, scanned: &Scanned) -> Result<Vec<u8>> {
 }
 
 /// The entries that the state needs must not lie before the log.
-fn check_reach(dir: &Path, table: &Table, wanted_from: LogIndex) -> Result<()> {
+fn check_reach(dir: &Path, sequences: &[Sequence], table: &Table, wanted_from: LogIndex) -> Result<()> {
     if table.first_index() <= wanted_from.max(LogIndex::NONE.next()) {
         return Ok(());
     }
+    let before = sequences.first().and_then(|first| first.before());
+    let missing = before.map_or_else(String::new, |before| {
+        format!("{} is missing, with all segments before it, or ", before.segment_path(dir).display())
+    });
     let what = format!(
-        "the raft log begins with entry {}, but the state needs it from entry {wanted_from} on: the log's oldest \
-         segments are missing, or the state is older than the log",
+        "the raft log begins with entry {}, but the state needs it from entry {wanted_from} on: {missing}the state is \
+         older than the log: its list of tables, MANIFEST-*, was cut or is of an earlier time",
         table.first_index()
     );
     Err(unusable(dir, &what))

@@ -13,6 +13,7 @@ use crate::types::{Error, LogIndex, Result};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -146,6 +147,12 @@ impl Log {
     /// The last entry, or where the log starts behind if there is none.
     pub fn last_index(&self) -> LogIndex {
         self.table.last_index()
+    }
+
+    /// The file in which it ends, and the one in which it would go on.
+    pub fn end_paths(&self) -> [PathBuf; 2] {
+        let active = self.active();
+        [active.path.clone(), active.sequence.plus(1).segment_path(&self.config.dir)]
     }
 
     /// The newest durable hard state.

@@ -202,9 +202,12 @@ pub(super) fn refuse(path: &Path, reason: String) -> Error {
 
 pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
     let lock_path = path.join(LOCK_FILE);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path).map_err(|e| {
-        refuse(path, format!("is not writable: {e}; check its owner, its mode and the mount"))
-    })?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|e| refuse(&lock_path, format!("is not writable: {e}; {}", advice(&e))))?;
     let directory =
         File::open(path).map_err(|e| refuse(path, format!("cannot be opened: {e}; {}", advice(&e))))?;
     match DirectoryLock::take(file, directory) {
@@ -214,7 +217,11 @@ pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
                           handles; stop that one first";
             Err(refuse(path, reason.into()))
         }
-        Err(error) => Err(refuse(&lock_path, format!("cannot be locked: {error}"))),
+        Err(error) => {
+            let reason =
+                format!("cannot be locked: {error}; the file system has to know locks (flock): give another");
+            Err(refuse(&lock_path, reason))
+        }
     }
 }
 
@@ -235,11 +242,15 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<()> {
         }
         let name = name.to_string_lossy();
         let hint = if name == "member" { "it looks like etcd's data; " } else { "" };
+        let advice = if PARTS.iter().any(|part| name == *part) {
+            "if it was one, put that file back or restore the whole directory from a backup; else give an empty or new one"
+        } else {
+            "give an empty or new directory"
+        };
         return Err(refuse(
             path,
             format!(
-                "is not a Holdfast data directory ({hint}it holds {name:?} and no {IDENTITY_FILE} file); \
-                 give an empty or new directory"
+                "is not a Holdfast data directory ({hint}it holds {name:?} and no {IDENTITY_FILE} file); {advice}"
             ),
         ));
     }

@@ -299,7 +299,10 @@ fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
     let options = RocksOptions { must_exist: data_dir.begun(), read_only, ..RocksOptions::default() };
     RocksEngine::open(data_dir.state(), &options).map_err(|error| {
         let path = error.path.unwrap_or_else(|| data_dir.state());
-        let reason = format!("{}; {}", error.message, what_to_do(&error.message));
+        // Said once is enough.
+        let named = format!("{}: ", path.display());
+        let message = error.message.strip_prefix(&named).unwrap_or(&error.message);
+        let reason = format!("{message}; {}", what_to_do(message));
         Error::DataDir { path, reason }
     })
 }
@@ -331,7 +334,10 @@ fn what_to_do(message: &str) -> &'static str {
         "nothing is lost; free some space and start again"
     } else if says(&["Permission denied", "Read-only", "Operation not permitted"]) {
         "nothing is lost; check the owner, the mode and the mount"
-    } else if says(&["newer version", "Too many open files"]) {
+    } else if says(&["Too many open files"]) {
+        "nothing is lost; raise the limit of open files (ulimit -n) and start again"
+    } else if says(&["newer version"]) {
+        // Which one to start, it has said.
         "nothing is lost"
     } else if says(&["Input/output error", "IO error"]) && !says(&["No such file"]) {
         "nothing was changed; look for errors of this disk in the system's log, and start again once it works"
@@ -355,10 +361,12 @@ fn open_raft(
                 .into(),
         ));
     }
+    let [last, next] = log.end_paths().map(|path| path.display().to_string());
+    let end = format!("it ends in {last}, and nothing of it is in {next}");
     if recovered.entries.is_empty() && log.last_index() < applied.0 {
         return Err(damaged(format!(
-            "the raft log ends at entry {} but the state has applied {}: parts of different times were put together; \
-             restore the whole data directory from a backup",
+            "the raft log ends at entry {} but the state has applied {} ({end}): segments at its end are missing or empty, \
+             or parts of different times were put together; restore the whole data directory from a backup",
             log.last_index(),
             applied.0
         )));
@@ -376,7 +384,8 @@ fn open_raft(
         entries: recovered.entries,
         voters: vec![data_dir.node_id],
     };
-    let node = Node::new(&node_config, restored).map_err(damaged)?;
+    let node = Node::new(&node_config, restored)
+        .map_err(|what| damaged(format!("{what} ({end}); restore the whole data directory from a backup")))?;
     Ok((log, node))
 }
 

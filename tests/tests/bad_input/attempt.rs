@@ -2,7 +2,7 @@
 
 use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::{PutRequest, RangeRequest};
-use holdfast_tests::{Node, subject};
+use holdfast_tests::{Node, check_advice, subject};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -65,6 +65,14 @@ impl Refusal {
         for word in words {
             assert!(line.contains(word), "no {word:?} in: {}", self.text);
         }
+    }
+
+    /// As [`Refusal::says`], and what to do about the data directory.
+    #[track_caller]
+    pub fn advises(&self, words: &[&str]) {
+        self.says(words);
+        let line = self.text.lines().find(|line| line.starts_with("etcd-shim: ")).unwrap_or_default();
+        check_advice(line, "a refused start");
     }
 }
 

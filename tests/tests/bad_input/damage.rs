@@ -1,11 +1,12 @@
 //! Files that were damaged, cut or removed behind the store's back.
 //!
 //! Every file of a data directory is flipped, cut, emptied and removed, one at a time. The store must refuse the start with
-//! an error that names a file, or refuse a read, or have all its data: never anything else. What it refused it must not have
+//! an error that names that file and says what to do, or refuse a read, or have all its data: never anything else. What it refused it must not have
 //! touched: with the good file back it starts.
 
 use crate::attempt::{check_filled, refused};
 use crate::directory::stopped;
+use crate::told::Done;
 use holdfast_tests::{copy_all, files};
 use kvstore::command::{RangeQuery, ReadAt};
 use kvstore::store::{CancelReason, Config, Consistency, Delivered, Delivery, Keyspace, Store, WatchOptions};
@@ -60,31 +61,34 @@ pub async fn fill(store: &Store, numbers: std::ops::Range<i64>) {
 }
 
 /// `Ok(true)`: all data is there. `Ok(false)`: a read was refused. `Err`: the start was.
-pub async fn outcome(data_dir: &Path, about: &str) -> Result<bool, Error> {
-    outcome_of(data_dir, WRITES, about).await
+pub async fn outcome(data_dir: &Path, done: &Done) -> Result<bool, Error> {
+    outcome_of(data_dir, WRITES, done).await
 }
 
 /// As [`outcome`], for a directory with so many writes.
-pub async fn outcome_of(data_dir: &Path, writes: i64, about: &str) -> Result<bool, Error> {
+pub async fn outcome_of(data_dir: &Path, writes: i64, done: &Done) -> Result<bool, Error> {
     let store = Store::open(config(data_dir))?;
     let kv = store.keyspace(KeyspaceId::DEFAULT);
-    let mut whole = read_all(&kv, writes, about).await;
-    whole &= watch_all(&kv, writes, about).await;
-    whole &= kv.hash_kv(None).inspect_err(|error| check_damaged(error, about)).is_ok();
+    let mut whole = read_all(&kv, writes, done).await;
+    whole &= watch_all(&kv, writes, done).await;
+    whole &= kv.hash_kv(None).inspect_err(|error| done.check_unread(error)).is_ok();
     if whole {
         assert_eq!(kv.put("after", "all").await.expect("a put").revision.get(), writes + 2);
     }
     // Compaction reads and writes tables anew: what it cannot read it must not leave out silently.
     let compacted = kv.compact(Revision::new(writes), true).await;
-    assert!(!whole || compacted.is_ok(), "{about}: {compacted:?}");
+    assert!(!whole || compacted.is_ok(), "{done}: {compacted:?}");
     for number in writes - 7..writes {
         let query = RangeQuery::new(KeyRange::single(key(number)));
         match kv.range(query, Consistency::Serializable).await {
             Ok(reply) => assert!(
                 reply.result.kvs.first().is_some_and(|kv| kv.value() == value(number)),
-                "{about}: write {number} is not there after the compaction"
+                "{done}: write {number} is not there after the compaction"
             ),
-            Err(error) => assert!(!whole, "{about}: {error}"),
+            Err(error) => {
+                assert!(!whole, "{done}: {error}");
+                done.check_unread(&error);
+            }
         }
     }
     store.stop().await;
@@ -103,19 +107,8 @@ pub async fn rest(data_dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// An answer that is no data has to be about damage, or about a store that has stopped itself for it.
-fn check_damaged(error: &Error, about: &str) {
-    match error {
-        Error::Damaged { path, reason, .. } => {
-            assert!(path.display().to_string().contains("state"), "{about}: {error}");
-            assert!(reason.contains("restore the whole data directory"), "{about}: {error}");
-        }
-        other => assert!(matches!(other, Error::Poisoned(_)), "{about}: {other}"),
-    }
-}
-
 /// Follows everything from the first revision on, as a client does that was away.
-async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
+async fn watch_all(kv: &Keyspace, writes: i64, done: &Done) -> bool {
     let session = kv.watch();
     session.create(WatchOptions::new(KeyRange::all()).from_revision(Revision::new(1))).expect("a watch");
     let mut number = 0;
@@ -127,7 +120,7 @@ async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
                     let expected = (key(number).into_bytes(), value(number), number + 2);
                     let found =
                         (event.kv.key().to_vec(), event.kv.value().to_vec(), event.kv.mod_revision.get());
-                    assert!(found == expected, "{about}: event {number} is not what was written");
+                    assert!(found == expected, "{done}: event {number} is not what was written");
                     number += 1;
                 }
             }
@@ -137,7 +130,7 @@ async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
                         reason,
                         CancelReason::Damaged | CancelReason::Unreadable | CancelReason::Stopped
                     ),
-                    "{about}: {reason:?}"
+                    "{done}: {reason:?}"
                 );
                 return false;
             }
@@ -148,7 +141,7 @@ async fn watch_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
 }
 
 /// Reads every write at its revision.
-async fn read_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
+async fn read_all(kv: &Keyspace, writes: i64, done: &Done) -> bool {
     let mut whole = true;
     for number in 0..writes {
         let at = ReadAt::Revision(Revision::new(number + 2));
@@ -158,11 +151,11 @@ async fn read_all(kv: &Keyspace, writes: i64, about: &str) -> bool {
                 let found = reply.result.kvs.first().map(|kv| kv.value().to_vec());
                 assert!(
                     found == Some(value(number)),
-                    "{about}: write {number} is not there, and nobody says so"
+                    "{done}: write {number} is not there, and nobody says so"
                 );
             }
             Err(error) => {
-                check_damaged(&error, about);
+                done.check_unread(&error);
                 whole = false;
             }
         }
@@ -209,34 +202,24 @@ async fn every_file_every_damage(flushed: bool) {
             copy_all(&good, &bad);
             let bytes = fs::read(&file).expect("the good file");
             damage(&bad.join(&name), &bytes);
-            let about = format!("{} {what}", name.display());
-            let told = outcome(&bad, &about).await;
-            println!("{about}: {told:?}");
+            let done = Done::to(&name, *what);
+            let told = outcome(&bad, &done).await;
+            println!("{done}: {told:?}");
             match told {
                 Ok(true) => recoveries += 1,
                 // Started, so it has written since: nothing to put back.
                 Ok(false) => refusals += 1,
                 Err(error) => {
                     refusals += 1;
-                    check_text(&bad, &error, &about);
+                    done.check_refused(&bad, &error);
                     write(&bad.join(&name), &bytes);
-                    let again = outcome(&bad, &about).await;
-                    assert_eq!(again, Ok(true), "{about}, with the good file back");
+                    assert_eq!(outcome(&bad, &done.undone()).await, Ok(true), "{}", done.undone());
                 }
             }
             fs::remove_dir_all(&bad).expect("the directory goes");
         }
     }
     assert!(refusals > 10 && recoveries > 10, "{refusals} refusals, {recoveries} recoveries");
-}
-
-/// An error must name the directory or a file in it, and say what to do or what was found.
-pub fn check_text(bad: &Path, error: &Error, about: &str) {
-    let text = error.to_string();
-    let about = format!("{about}: {text}");
-    assert!(matches!(error, Error::Damaged { .. } | Error::DataDir { .. }), "{about}");
-    assert!(text.contains(&bad.display().to_string()), "{about}");
-    assert!(!text.contains("remove it"), "dangerous advice: {about}");
 }
 
 #[tokio::test]
@@ -259,15 +242,15 @@ async fn the_process_names_file_and_offset_of_a_damaged_log() {
     let good = fs::read(&segment).expect("the segment");
     flip(&segment, &good, used(&good) / 2);
     let name = segment.file_name().expect("a name").to_string_lossy().into_owned();
-    refused(&node.data_dir(), &[]).says(&[&name, "damaged at byte"]);
+    refused(&node.data_dir(), &[]).advises(&[&name, "damaged at byte"]);
     write(&segment, &good);
 
     // The whole log gone, or just its end cut off with all that the state knows of.
     let aside = node.data_dir().join("../log-aside");
     fs::rename(node.data_dir().join("log"), &aside).expect("a move");
-    refused(&node.data_dir(), &[]).says(&["log", "missing", "restore"]);
+    refused(&node.data_dir(), &[]).advises(&["log", "missing", "restore"]);
     fs::create_dir(node.data_dir().join("log")).expect("a directory");
-    refused(&node.data_dir(), &[]).says(&["log", "missing", "restore"]);
+    refused(&node.data_dir(), &[]).advises(&["log", "missing", "restore"]);
     fs::remove_dir_all(node.data_dir().join("log")).expect("the directory goes");
     fs::rename(&aside, node.data_dir().join("log")).expect("a move back");
 
@@ -287,7 +270,7 @@ async fn a_missing_manifest_or_table_is_named() {
         let aside = node.data_dir().join("../aside");
         fs::rename(&path, &aside).expect("a move");
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        refused(&node.data_dir(), &[]).says(&[&name, "restore"]);
+        refused(&node.data_dir(), &[]).advises(&[&name, "restore"]);
         fs::rename(&aside, &path).expect("a move back");
     }
     node.start();

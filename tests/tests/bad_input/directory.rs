@@ -1,7 +1,7 @@
 //! Data directories that are not to be used.
 
 use crate::attempt::{check_filled, ended, fill, refused};
-use holdfast_tests::{Node, Setup, subject};
+use holdfast_tests::{Node, Setup, skipped, subject};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -34,7 +34,7 @@ fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
 /// Refused with `words`, and nothing was touched.
 fn refused_untouched(data_dir: &Path, words: &[&str]) {
     let before = contents(data_dir);
-    refused(data_dir, &[]).says(words);
+    refused(data_dir, &[]).advises(words);
     let after = contents(data_dir);
     let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     let (before_names, mut after_names) = (names(&before), names(&after));
@@ -50,8 +50,8 @@ fn what_is_not_a_directory_or_not_ours_is_left_alone() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("file");
     fs::write(&file, "precious").expect("a file");
-    refused(&file, &[]).says(&["file", "not a directory"]);
-    refused(&file.join("below"), &[]).says(&["file/below", "ot a directory"]);
+    refused(&file, &[]).advises(&["file", "not a directory"]);
+    refused(&file.join("below"), &[]).advises(&["file/below", "ot a directory"]);
     assert_eq!(fs::read(&file).expect("the file"), b"precious");
 
     let foreign = directory.path().join("foreign");
@@ -110,14 +110,14 @@ async fn newer_formats_and_damaged_identities_are_refused() {
 async fn a_second_process_is_refused_and_the_first_goes_on() {
     let node = Setup::subject().start();
     fill(&node).await;
-    refused(&node.data_dir(), &[]).says(&["already open in another process", "stop that one first"]);
+    refused(&node.data_dir(), &[]).advises(&["already open in another process", "stop that one first"]);
     check_filled(&node).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_cannot_be_written_is_named() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can start the node as somebody else");
+        skipped("a start as somebody else", "only root can do that");
         return;
     }
     let mut node = stopped().await;
@@ -133,15 +133,15 @@ async fn a_directory_that_cannot_be_written_is_named() {
             .args(["--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:1"]);
         ended(command)
     };
-    attempt(&public.path().join("new")).says(&["new", "Permission denied"]);
+    attempt(&public.path().join("new")).advises(&["new", "Permission denied"]);
     // All may read it, nobody but its owner may write.
     let parent = node.data_dir().join("..");
     fs::set_permissions(&parent, fs::Permissions::from_mode(0o755)).expect("a mode");
     fs::set_permissions(node.data_dir(), fs::Permissions::from_mode(0o755)).expect("a mode");
-    attempt(&node.data_dir()).says(&["data", "not writable", "Permission denied", "owner"]);
+    attempt(&node.data_dir()).advises(&["data", "not writable", "Permission denied", "owner"]);
     // Nor even that.
     fs::set_permissions(node.data_dir(), fs::Permissions::from_mode(0o700)).expect("a mode");
-    attempt(&node.data_dir()).says(&["data", "Permission denied"]);
+    attempt(&node.data_dir()).advises(&["data", "Permission denied"]);
 
     node.start();
     check_filled(&node).await;

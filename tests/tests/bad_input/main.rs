@@ -2,6 +2,9 @@
 //!
 //! Each gets an error that names the place and says what to do; nothing acknowledged is lost, nothing panics, nothing
 //! hangs (every wait here is bounded); and once the cause is gone the node starts with all its data.
+//!
+//! `HOLDFAST_NEEDS_MOUNTS=1` fails where a test needs root or a file system of its own and has none, where the run otherwise
+//! only says so (`.ci/run` sets it).
 
 mod attempt;
 mod damage;
@@ -10,4 +13,5 @@ mod disk;
 mod flags;
 mod rot;
 mod swap;
+mod told;
 mod wire;

@@ -1,6 +1,7 @@
 //! Files of another time of the same store, and parts that were emptied by hand.
 
-use crate::damage::{WRITES, check_text, config, fill, make, outcome, outcome_of};
+use crate::damage::{WRITES, config, fill, make, outcome, outcome_of};
+use crate::told::Done;
 use holdfast_tests::{copy_all, files};
 use kvstore::store::Store;
 use std::fs;
@@ -23,11 +24,11 @@ async fn two_times(home: &Path) {
 }
 
 /// Any outcome but wrong data; whether it was all the data.
-async fn judged(bad: &Path, about: &str) -> bool {
-    let told = outcome(bad, about).await;
-    println!("{about}: {told:?}");
+async fn judged(bad: &Path, done: &Done) -> bool {
+    let told = outcome(bad, done).await;
+    println!("{done}: {told:?}");
     if let Err(error) = &told {
-        check_text(bad, error, about);
+        done.check_refused(bad, error);
     }
     matches!(told, Ok(true))
 }
@@ -48,7 +49,7 @@ async fn a_file_of_an_earlier_time_is_noticed_or_harmless() {
         }
         copy_all(&later, &bad);
         fs::write(bad.join(name), &old).expect("a file is written");
-        judged(&bad, &format!("the earlier {}", name.display())).await;
+        judged(&bad, &Done::to(name, "of an earlier time")).await;
         fs::remove_dir_all(&bad).expect("the directory goes");
         swapped += 1;
     }
@@ -66,7 +67,7 @@ async fn log_and_state_of_two_times_are_told_apart() {
         fs::remove_dir_all(bad.join(part)).expect("the part goes");
         copy_all(&earlier.join(part), &bad.join(part));
         // A state of before is brought forward by the log.
-        assert_eq!(judged(&bad, &format!("the earlier {part}")).await, is_whole);
+        assert_eq!(judged(&bad, &Done::to(part, "of an earlier time")).await, is_whole);
         fs::remove_dir_all(&bad).expect("the directory goes");
     }
 }
@@ -89,8 +90,10 @@ async fn what_was_emptied_by_hand_is_no_new_store() {
                 files(dir).into_iter().filter(|path| !is_diary(path)).collect::<Vec<_>>()
             };
             let before = data(&bad);
-            let error = outcome(&bad, "emptied").await.expect_err("a refusal");
-            check_text(&bad, &error, "emptied");
+            // The first that is looked at; the other may be as it was.
+            let emptied = Done::to(parts[parts.len() - 1], "emptied");
+            let error = outcome(&bad, &emptied).await.expect_err("a refusal");
+            emptied.check_refused(&bad, &error);
             let text = error.to_string();
             assert!(text.contains("missing") && text.contains("restore"), "{text}");
             assert_eq!(data(&bad), before, "a refused start changes nothing");
@@ -98,7 +101,7 @@ async fn what_was_emptied_by_hand_is_no_new_store() {
                 fs::remove_dir_all(bad.join(part)).expect("the empty part goes");
                 copy_all(&good.join(part), &bad.join(part));
             }
-            assert_eq!(outcome(&bad, "put back").await, Ok(true));
+            assert_eq!(outcome(&bad, &emptied.undone()).await, Ok(true));
             fs::remove_dir_all(&bad).expect("the directory goes");
         }
         fs::remove_dir_all(&good).expect("the directory goes");
@@ -128,8 +131,9 @@ async fn an_older_manifest_is_refused_and_costs_nothing() {
     let new = fs::read(&early[0]).expect("the list of tables");
     assert!(new.len() > old.len());
     fs::write(&early[0], &old).expect("a file is written");
-    let error = outcome_of(&data, MORE, "an old manifest").await.expect_err("a refusal");
-    check_text(&data, &error, "an old manifest");
+    let done = Done::to(early[0].strip_prefix(&data).expect("it lies there"), "of an earlier time");
+    let error = outcome_of(&data, MORE, &done).await.expect_err("a refusal");
+    done.check_refused(&data, &error);
     fs::write(&early[0], &new).expect("a file is written");
-    assert_eq!(outcome_of(&data, MORE, "the right manifest").await, Ok(true));
+    assert_eq!(outcome_of(&data, MORE, &done.undone()).await, Ok(true));
 }

@@ -1,8 +1,11 @@
 //! The library that makes calls fail, compiled once for all tests of this run.
 
+use holdfast_tests::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+const WHAT: &str = "calls that fail";
 
 /// The library; `None`, said loudly, where there is no C compiler or no LD_PRELOAD.
 pub fn library() -> Option<&'static Path> {
@@ -12,7 +15,7 @@ pub fn library() -> Option<&'static Path> {
 
 fn compile() -> Option<PathBuf> {
     if !cfg!(all(target_os = "linux", target_env = "gnu")) {
-        eprintln!("SKIPPED: faults are put under the server by the dynamic linker of glibc");
+        skipped(WHAT, "they are put under the server by the dynamic linker of glibc");
         return None;
     }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faulty_disk/faulty_disk.c");
@@ -25,7 +28,7 @@ fn compile() -> Option<PathBuf> {
     match command.args(["-ldl", "-lpthread"]).status() {
         Ok(status) => assert!(status.success(), "{command:?}: {status}"),
         Err(error) => {
-            eprintln!("SKIPPED: no C compiler: cc: {error}");
+            skipped(WHAT, &format!("no C compiler: cc: {error}"));
             return None;
         }
     }

@@ -1,7 +1,7 @@
 //! A snapshot that meets a full file system: where it is restored, and where it is taken. Either it is said what to do, or
 //! it is done; with space back it is done in any case.
 
-use crate::mounted::{Kind, Mounted};
+use holdfast_tests::{Kind, Mounted, check_advice};
 use kvstore::store::{Config, Store};
 use kvstore::{Error, KeyspaceId, Revision};
 use std::path::Path;
@@ -19,9 +19,7 @@ fn check_told(error: &Error, about: &str) {
     let text = error.to_string();
     let is_told = text.contains("No space left") || text.contains("bytes are left");
     assert!(is_told, "{about}: {text}");
-    let says_what_to_do =
-        ["free some space", "try again", "start again"].iter().any(|words| text.contains(words));
-    assert!(says_what_to_do, "{about}: {text}");
+    check_advice(&text, about);
 }
 
 async fn written(data_dir: &Path) -> (Store, Revision) {

@@ -1,6 +1,6 @@
 //! A server whose start and end are both of interest: it may refuse to start, and it may end by itself.
 
-use holdfast_tests::subject;
+use holdfast_tests::{check_advice, subject};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,16 +13,8 @@ const READY_LINE: &str = "ready to serve client requests";
 /// A start or an end takes far less, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(3);
-/// What an error tells the operator to do: one of these.
-const ADVICE: &[&str] = &[
-    "start again",
-    "try again",
-    "free space",
-    "free some space",
-    "restore",
-    "put the file back",
-    "check the owner",
-];
+/// How drafts end: an error about one names the file that it was to become.
+const DRAFTS: &[&str] = &["new", "preparing"];
 
 /// A data directory and the servers that run on it, one at a time.
 pub struct Place {
@@ -126,6 +118,11 @@ impl Server {
     }
 }
 
+fn is_named(line: &str, path: &Path) -> bool {
+    let name = path.file_name().expect("a file has a name");
+    line.contains(&*name.to_string_lossy())
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -141,10 +138,27 @@ impl End {
         assert!(!self.text.contains("panicked"), "{about}");
         let code = self.status.code().unwrap_or_else(|| panic!("{}: {about}", self.status));
         assert_ne!(code, 0, "{about}");
-        let line = self.text.lines().rfind(|line| line.starts_with("etcd-shim: "));
-        let line = line.unwrap_or_else(|| panic!("no line for people: {about}"));
+        let line = self.last_line(&about);
         assert!(line.contains(&data_dir.display().to_string()), "no file is named: {line}");
-        assert!(ADVICE.iter().any(|advice| line.contains(advice)), "no advice: {line}");
-        assert!(!line.contains("remove it"), "dangerous advice: {line}");
+        check_advice(line, &about);
+    }
+
+    /// The error is about a file on which a call failed, as the faulty disk has noted them: a call and a path in each line.
+    #[track_caller]
+    pub fn check_named(&self, note: &str, about: &str) {
+        let line = self.last_line(about);
+        let is_told = |path: &Path| {
+            let is_draft = path.extension().is_some_and(|end| DRAFTS.iter().any(|draft| end == *draft));
+            is_named(line, path) || is_draft && is_named(line, &path.with_extension(""))
+        };
+        let mut paths = note.lines().filter_map(|failed| failed.split_once(' ')).map(|(_, path)| path);
+        assert!(paths.any(|path| is_told(Path::new(path))), "the file is not named: {about}: {note}: {line}");
+    }
+
+    /// What it said last to people.
+    #[track_caller]
+    fn last_line(&self, about: &str) -> &str {
+        let line = self.text.lines().rfind(|line| line.starts_with("etcd-shim: "));
+        line.unwrap_or_else(|| panic!("no line for people: {about}: {}", self.text))
     }
 }

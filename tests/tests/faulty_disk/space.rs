@@ -3,8 +3,8 @@
 
 use crate::is_thorough;
 use crate::load::{Load, check_present, finished, look_for};
-use crate::mounted::{Kind, Mounted};
 use crate::server::{Place, Server};
+use holdfast_tests::{Kind, Mounted};
 use std::path::Path;
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 //! A process that is killed takes nothing with it that it has written, on either; what differs is how long a sync takes, and
 //! so where in its work the process is hit: on a disk most often inside a sync, in memory nearly always elsewhere.
 
+use holdfast_tests::skipped;
 use rustix::fs::statfs;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +31,7 @@ pub fn found() -> Vec<Disk> {
     for (name, magic, places) in [("ext4", EXT_MAGIC, &on_disk[..]), ("tmpfs", TMPFS_MAGIC, &in_memory[..])] {
         match places.iter().find(|place| magic_of(place) == Some(magic) && is_writable(place)) {
             Some(place) => disks.push(disk(place)),
-            None => eprintln!("SKIPPED: no kill on {name}: none of {places:?} is on one"),
+            None => skipped(&format!("kills on {name}"), &format!("none of {places:?} is on one")),
         }
     }
     if disks.is_empty() {

@@ -29,6 +29,8 @@ pub struct Seen {
     /// Of single watches, by themselves.
     pub notifications: usize,
     pub fragments: usize,
+    /// Revisions that came in pieces and were whole with the last one.
+    pub reassembled: usize,
     pub compacted: usize,
     /// Previous versions that compaction had taken away from a watch's first revision.
     pub previous_compacted: usize,
@@ -129,6 +131,7 @@ impl Stream<'_> {
             return Err("atomic: a fragment for a watch that did not ask for any".into());
         }
         let reached = watch.reached;
+        let is_rest = watch.split && events.first().is_some_and(|first| first.revision() == reached);
         for event in events {
             if event.revision() <= reached && !watch.split {
                 // Also an event that progress has passed; the cursor finds out which.
@@ -153,7 +156,10 @@ impl Stream<'_> {
             Some((_, rest)) if rest.revision() == newest && !fragment => {
                 Err(format!("atomic: revision {newest} lacks {rest:?}"))
             }
-            _ => Ok(()),
+            _ => {
+                self.seen.reassembled += usize::from(is_rest && !fragment);
+                Ok(())
+            }
         }
     }
 

@@ -19,7 +19,8 @@
 //! reached.
 //!
 //! `HOLDFAST_KILLS` says how often altogether (default 4; continuous integration more), `HOLDFAST_SEED` repeats the
-//! moments and the requests, though not what the machine makes of them.
+//! moments and the requests, though not what the machine makes of them. `HOLDFAST_NEEDS_MOUNTS=1` fails where there is no ext4 or no tmpfs to kill
+//! on, where the run otherwise only says so (`.ci/run` sets it).
 
 mod disks;
 mod guarantees;
@@ -45,7 +46,7 @@ use streams::Log;
 use traffic::Client;
 
 const CLIENTS: usize = 8;
-/// Streams of watches beside the follower.
+/// Streams of any watches beside the follower; one more has those that are told of large transactions in fragments.
 const STREAMS: usize = 4;
 /// Between the crashes: from a node that has hardly started to one that has done some work.
 const UP_MS: Range<u64> = 30..600;
@@ -95,9 +96,10 @@ async fn record(setup: Setup, kills: u64, seed: u64) -> Recorded {
         tokio::spawn(client.work(Random::new(seed, number as u64)))
     });
     let clients = clients.collect::<Vec<_>>();
-    let watchers = (0..STREAMS).map(|number| {
+    let watchers = (0..=STREAMS).map(|number| {
         let random = Random::new(seed, (CLIENTS + number) as u64);
-        tokio::spawn(streams::watch(node.channel(), Arc::clone(&run), random))
+        let choose = if number < STREAMS { streams::options } else { streams::fragments };
+        tokio::spawn(streams::watch(node.channel(), Arc::clone(&run), random, choose))
     });
     let watchers = watchers.collect::<Vec<_>>();
 
@@ -106,12 +108,12 @@ async fn record(setup: Setup, kills: u64, seed: u64) -> Recorded {
         tokio::time::sleep(Duration::from_millis(UP_MS.start + random.below(UP_MS.end - UP_MS.start))).await;
         // Under load the node is nearly always writing, and what it has just answered was written before. At rest
         // the last answer is all that there is to lose.
-        if random.one_in(3) {
-            run.pause(true);
+        let rest = random.one_in(3).then(|| run.pause());
+        if rest.is_some() {
             tokio::time::sleep(REST).await;
         }
         kill(&mut node, &run, &mut random);
-        run.pause(false);
+        drop(rest);
     }
     tokio::time::sleep(Duration::from_millis(UP_MS.end)).await;
     run.stop();
@@ -125,6 +127,10 @@ async fn record(setup: Setup, kills: u64, seed: u64) -> Recorded {
     for _ in 0..=streams::FUTURE_REVISIONS {
         let put = Put { key: 0, value: run.next_value(), lease: 0, previous: true };
         last.must(Request::Keys(Operation::Put(put))).await;
+    }
+    // The last word, so that all those who can be told of it in fragments are.
+    for request in traffic::sweep(&run, 0) {
+        last.must(request).await;
     }
     let (revision, _) = last.must(read_all()).await;
     run.end_at(revision);
@@ -184,6 +190,7 @@ fn judge(recorded: &Recorded, kills: u64) {
     assert!(unknown <= UNKNOWN_MAX * (kills + 1), "{unknown} requests without an answer");
     assert!(witness.revision() as u64 > 20 * kills, "hardly anything was written");
     assert!(seen.events > 0 && seen.progress > 0, "the watches were told nothing");
+    assert!(seen.fragments > 0 && seen.reassembled > 0, "no revision came in fragments: {seen:?}");
 }
 
 /// By kind of request: answered, refused, unknown.

@@ -2,7 +2,7 @@
 
 use crate::history::{Key, Moment};
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long somebody who met a dead node waits before looking again.
@@ -14,8 +14,8 @@ pub struct Run {
     began: Instant,
     /// Whether the node is there, as far as its killer knows.
     serving: AtomicBool,
-    /// Whether the clients should wait before their next request.
-    paused: AtomicBool,
+    /// How many want the clients to wait before their next request.
+    paused: AtomicUsize,
     /// Whether the clients should end.
     stopped: AtomicBool,
     /// The revision up to which the follower has the whole history.
@@ -33,7 +33,7 @@ impl Run {
         Run {
             began: Instant::now(),
             serving: AtomicBool::new(true),
-            paused: AtomicBool::new(false),
+            paused: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             followed: AtomicI64::new(1),
             compacted: AtomicI64::new(0),
@@ -49,9 +49,10 @@ impl Run {
     pub fn set_serving(&self, serving: bool) {
         self.serving.store(serving, Ordering::SeqCst);
     }
-    /// Lets the clients rest, or go on.
-    pub fn pause(&self, paused: bool) {
-        self.paused.store(paused, Ordering::SeqCst);
+    /// Lets the clients rest until what it gives is dropped.
+    pub fn pause(&self) -> Rest<'_> {
+        self.paused.fetch_add(1, Ordering::SeqCst);
+        Rest(self)
     }
     /// Ends the clients.
     pub fn stop(&self) {
@@ -90,7 +91,7 @@ impl Run {
 
     /// Returns when the clients may go on.
     pub async fn going(&self) {
-        while self.paused.load(Ordering::SeqCst) {
+        while self.paused.load(Ordering::SeqCst) > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -101,6 +102,15 @@ impl Run {
         while !self.serving.load(Ordering::SeqCst) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+}
+
+/// The clients rest while it is there.
+pub struct Rest<'a>(&'a Run);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.paused.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

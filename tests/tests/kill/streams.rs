@@ -26,6 +26,8 @@ const ACT_EVERY: Duration = Duration::from_millis(40);
 const REQUESTS_MAX: usize = 64;
 /// How far into the past a watch may begin, and into the future.
 const PAST_REVISIONS: u64 = 600;
+/// The same where large values are read again each time.
+const RECENT_REVISIONS: u64 = 40;
 pub const FUTURE_REVISIONS: u64 = 40;
 
 /// What a watch asks for.
@@ -81,13 +83,16 @@ pub enum Message {
 /// One stream from its opening to its end.
 pub type Log = Vec<(Moment, Message)>;
 
+/// How a stream chooses its watches.
+pub type Choose = fn(&Run, &mut Random) -> Options;
+
 /// Watches until the run has a last revision and all watches have been told that they are there.
-pub async fn watch(channel: Channel, run: Arc<Run>, mut random: Random) -> Vec<Log> {
+pub async fn watch(channel: Channel, run: Arc<Run>, mut random: Random, choose: Choose) -> Vec<Log> {
     let mut logs = Vec::new();
-    let mut wanted = (0..WATCHES_PER_STREAM).map(|_| options(&run, &mut random)).collect::<Vec<_>>();
+    let mut wanted = (0..WATCHES_PER_STREAM).map(|_| choose(&run, &mut random)).collect::<Vec<_>>();
     loop {
         let (requests, receiver) = tokio::sync::mpsc::channel(REQUESTS_MAX);
-        let mut client = Client::new(&run, requests);
+        let mut client = Client::new(&run, requests, choose);
         for options in wanted {
             client.create(options).await;
         }
@@ -104,20 +109,34 @@ pub async fn watch(channel: Channel, run: Arc<Run>, mut random: Random) -> Vec<L
         if run.last().is_none() {
             for watch in &mut wanted {
                 if random.one_in(3) {
-                    *watch = options(&run, &mut random);
+                    *watch = choose(&run, &mut random);
                 }
             }
         }
         // An empty stream may be told nothing, not even that it is there.
         while wanted.len() < WATCHES_PER_STREAM {
-            wanted.push(options(&run, &mut random));
+            wanted.push(choose(&run, &mut random));
         }
         run.serving().await;
     }
 }
 
+/// Everything, with what was there before, in fragments: from a revision that is there, so that the run's last word is told
+/// to each of these, however late it began.
+pub fn fragments(run: &Run, random: &mut Random) -> Options {
+    Options {
+        keys: 0..KEYS,
+        start: (run.followed() - random.below(RECENT_REVISIONS) as i64).max(1),
+        previous: true,
+        no_put: random.one_in(3),
+        no_delete: false,
+        progress: random.one_in(2),
+        fragment: true,
+    }
+}
+
 /// Anything that a watch can ask for.
-fn options(run: &Run, random: &mut Random) -> Options {
+pub fn options(run: &Run, random: &mut Random) -> Options {
     let keys = match random.below(4) {
         0 => 0..KEYS,
         1 => {
@@ -158,6 +177,7 @@ fn options(run: &Run, random: &mut Random) -> Options {
 /// The client's side of a stream.
 struct Client<'a> {
     run: &'a Run,
+    choose: Choose,
     requests: Sender<WatchRequest>,
     log: Log,
     /// Asked for and not yet created, in order.
@@ -167,8 +187,8 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(run: &'a Run, requests: Sender<WatchRequest>) -> Client<'a> {
-        Client { run, requests, log: Vec::new(), pending: VecDeque::new(), live: BTreeMap::new() }
+    fn new(run: &'a Run, requests: Sender<WatchRequest>, choose: Choose) -> Client<'a> {
+        Client { run, choose, requests, log: Vec::new(), pending: VecDeque::new(), live: BTreeMap::new() }
     }
 
     fn note(&mut self, message: Message) {
@@ -236,7 +256,7 @@ impl<'a> Client<'a> {
             _ => {}
         }
         if self.live.len() + self.pending.len() < WATCHES_PER_STREAM {
-            self.create(options(self.run, random)).await;
+            self.create((self.choose)(self.run, random)).await;
         }
         true
     }

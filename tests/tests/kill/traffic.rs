@@ -30,6 +30,9 @@ const KEPT_REVISIONS: u64 = 600;
 /// Requests of a client before it writes some large values, about.
 const CALLS_BETWEEN_BURSTS: u64 = 400;
 const BURST_PUTS: usize = 8;
+/// Large values of which the previous versions together are longer than a message: 576 KiB, see `--max-request-bytes` of this
+/// test and what a message may have beside.
+const SWEPT_KEYS: Key = 12;
 
 /// One client and all that it has done.
 pub struct Client {
@@ -56,7 +59,10 @@ impl Client {
             let request = self.choose(&mut random);
             self.call(request).await;
             if random.one_in(CALLS_BETWEEN_BURSTS) {
-                self.burst(random.key(0..KEYS)).await;
+                match random.one_in(2) {
+                    true => self.burst(random.key(0..KEYS)).await,
+                    false => self.sweep(random.key(0..KEYS - SWEPT_KEYS)).await,
+                }
             }
         }
         self.calls
@@ -67,6 +73,15 @@ impl Client {
         for _ in 0..BURST_PUTS {
             let value = wire::LARGE_FROM + self.run.next_value();
             self.call(Request::Keys(Operation::Put(Put { key, value, lease: 0, previous: false }))).await;
+        }
+    }
+
+    /// The others rest meanwhile, or there would soon be small values among the large ones.
+    async fn sweep(&mut self, first: Key) {
+        let run = Arc::clone(&self.run);
+        let _rest = run.pause();
+        for request in sweep(&run, first) {
+            self.call(request).await;
         }
     }
 
@@ -302,6 +317,19 @@ impl Client {
         let behind = if random.one_in(4) { 0 } else { random.below(KEPT_REVISIONS) as i64 };
         Request::Compact { revision: (self.run.followed() - behind).max(1) }
     }
+}
+
+/// Puts large values to keys from `first` on and takes them all away in one transaction: with what was there before, its
+/// events are more than a message may hold.
+pub fn sweep(run: &Run, first: Key) -> Vec<Request> {
+    let keys = first..first + SWEPT_KEYS;
+    let put = |key, value| Operation::Put(Put { key, value, lease: 0, previous: false });
+    let puts = keys.clone().map(|key| Request::Keys(put(key, wire::LARGE_FROM + run.next_value())));
+    let mut requests = puts.collect::<Vec<_>>();
+    let success = vec![put(keys.end, run.next_value()), Operation::Delete(Delete { keys, previous: false })];
+    let transaction = Transaction { compares: Vec::new(), success, failure: Vec::new() };
+    requests.push(Request::Keys(Operation::Transaction(transaction)));
+    requests
 }
 
 fn lease_answer(

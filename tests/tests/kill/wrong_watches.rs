@@ -169,6 +169,9 @@ fn atomic() {
     let mut log = log(&mut story, &options);
     split(&mut log, true);
     is_right(&story, &log);
+    let mut seen = Seen::default();
+    faults(std::slice::from_ref(&log), &story.witness, &Compactions::of(&story.calls), &mut seen);
+    assert_eq!((seen.fragments, seen.reassembled), (1, 1));
     // But all of them.
     log.remove(7);
     is_wrong(&story, &log, "reliable");

@@ -233,6 +233,8 @@ fn a_missing_segment_a_foreign_file_and_a_wrong_name_are_refused() {
     assert!(
         matches!(&missing, Error::DataDir { path, reason } if *path == segment(3) && reason.contains("missing"))
     );
+    let first = refused(&|disk| disk.remove(&segment(1)).unwrap()).to_string();
+    assert!(first.contains(&format!("{} is missing", segment(1).display())), "{first}");
     let foreign = refused(&|disk| drop(disk.create(&Path::new(DIR).join("000004.sst")).unwrap()));
     assert!(foreign.to_string().contains("000004.sst: not a file of the raft log"), "{foreign}");
     let renamed = refused(&|disk| {

@@ -11,6 +11,8 @@ const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_PREFIX: &str = "holdfast storage ";
 /// The layout of families and options. Goes up when an older version could not read the directory.
 const FORMAT_VERSION: u32 = 1;
+/// RocksDB's: says which list of tables is the newest.
+const CURRENT_FILE: &str = "CURRENT";
 /// Left behind by a crash while the `FORMAT` file was written.
 const FORMAT_DRAFT: &str = "FORMAT.new";
 
@@ -85,10 +87,10 @@ fn check_not_gutted(dir: &Path, must_exist: bool) -> Result<(), EngineError> {
     let names = names(dir)?;
     let is_table = |name: &PathBuf| name.extension() == Some(OsStr::new("sst"));
     let is_new = !must_exist && !names.iter().any(is_table);
-    if is_new || names.iter().any(|name| name == "CURRENT") {
+    if is_new || names.iter().any(|name| name == CURRENT_FILE) {
         Ok(())
     } else {
-        Err(missing(dir.join("CURRENT")))
+        Err(missing(dir.join(CURRENT_FILE)))
     }
 }
 
@@ -117,8 +119,22 @@ pub(super) fn io_error(path: &Path, what: &str, error: &io::Error) -> EngineErro
 
 /// RocksDB's error with the file that its text names, if it lies in `dir`.
 pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
-    let text = error.into_string();
-    let path = named_file(dir, &text);
+    let mut text = error.into_string();
+    let mut path = named_file(dir, &text);
+    let current = dir.join(CURRENT_FILE);
+    if path.is_none() && text.contains("CURRENT file") {
+        // The one file that RocksDB leaves unnamed when it is damaged.
+        text = format!("{}: {text}", current.display());
+        path = Some(current);
+    } else if path.is_none() && text.contains("Direct I/O") {
+        // What RocksDB makes of it when this file, on which it tries direct reads, opens at the second attempt only. We
+        // never ask for those.
+        text = format!("IO error: {}: cannot be opened ({text})", current.display());
+        path = Some(current);
+    } else if text.contains("No such file") && path.as_deref().is_some_and(is_manifest) {
+        // Which of the two is wrong nobody can tell.
+        text = format!("{text}, the list of tables that {} names", current.display());
+    }
     let is_lock = path.as_ref().is_some_and(|path| path.file_name() == Some(OsStr::new("LOCK")));
     // Other failures of the same file (no space, no permission) are about the disk.
     let is_held =
@@ -132,6 +148,10 @@ pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
     };
     let damaged_at = message.contains("Corruption: ").then(|| named_offset(&message).unwrap_or(0));
     EngineError { message, path: path.or_else(|| Some(dir.into())), damaged_at }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST-"))
 }
 
 /// Where in the file, if the text says so.

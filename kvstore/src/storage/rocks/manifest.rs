@@ -37,9 +37,7 @@ pub(super) struct TornManifest {
 impl TornManifest {
     /// The directory's manifest, if there is something wrong with it.
     pub(super) fn find(dir: &Path) -> Option<Self> {
-        let name = fs::read_to_string(dir.join("CURRENT")).ok()?;
-        let path = dir.join(name.trim_end());
-        let mut bytes = fs::read(&path).ok()?;
+        let (path, mut bytes) = newest(dir)?;
         let intact = intact_bytes(&bytes);
         if intact == 0 || intact == bytes.len() {
             return None;
@@ -77,6 +75,28 @@ impl TornManifest {
         };
         cut().map_err(|error| io_error(&self.path, "cannot cut", &error))
     }
+}
+
+/// RocksDB suspects the manifest whenever it cannot open a table, and not always names the table. A manifest whose checksums
+/// are right is hardly to blame.
+pub(super) fn acquit(dir: &Path, mut error: EngineError) -> EngineError {
+    let suspected = newest(dir).filter(|(path, bytes)| {
+        error.path.as_ref() == Some(path) && !bytes.is_empty() && intact_bytes(bytes) == bytes.len()
+    });
+    if suspected.is_some() {
+        error.message +=
+            " Its checksums are right, though: rather one of the tables beside it, *.sst, is damaged";
+        error.path = Some(dir.into());
+    }
+    error
+}
+
+/// The manifest that `CURRENT` names, and what is in it.
+fn newest(dir: &Path) -> Option<(PathBuf, Vec<u8>)> {
+    let name = fs::read_to_string(dir.join("CURRENT")).ok()?;
+    let path = dir.join(name.trim_end());
+    let bytes = fs::read(&path).ok()?;
+    Some((path, bytes))
 }
 
 /// A copy of a directory to look at; gone when it is dropped.
@@ -191,6 +211,31 @@ mod tests {
         }
         assert_eq!(intact_bytes(&[&bytes[..], &[0; 600]].concat()), bytes.len());
         assert_eq!(intact_bytes(&[]), 0);
+    }
+
+    #[test]
+    fn a_manifest_is_suspected_only_with_a_reason() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("MANIFEST-000005");
+        let suspicion = || EngineError {
+            message: format!(
+                "Corruption: properties unsorted  The file {} may be corrupted.",
+                path.display()
+            ),
+            path: Some(path.clone()),
+            damaged_at: Some(0),
+        };
+        fs::write(home.path().join("CURRENT"), "MANIFEST-000005\n").unwrap();
+        let mut bytes = record(FULL, b"tables");
+        fs::write(&path, &bytes).unwrap();
+        let error = acquit(home.path(), suspicion());
+        assert!(error.message.contains("one of the tables beside it"), "{error}");
+        assert_eq!(error.path.as_deref(), Some(home.path()));
+        bytes[9] ^= 1;
+        for bytes in [&bytes[..], &[]] {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(acquit(home.path(), suspicion()), suspicion());
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl RocksEngine {
 
     /// Opens a directory whose manifest may be torn: with `refused`, if that is not what is wrong.
     fn open_torn(dir: &Path, options: &RocksOptions, refused: EngineError) -> Result<Self, EngineError> {
-        let Some(torn) = TornManifest::find(dir) else { return Err(refused) };
+        let Some(torn) = TornManifest::find(dir) else { return Err(manifest::acquit(dir, refused)) };
         if options.read_only {
             return Self::open_in(dir, Some(torn.trial(dir)?), options).map_err(|_| refused);
         }

@@ -102,6 +102,21 @@ fn a_lost_current_file_does_not_cost_the_tables() {
 }
 
 #[test]
+fn a_damaged_current_file_is_named() {
+    let home = tempdir().unwrap();
+    drop(open(home.path()).unwrap());
+    let current = home.path().join("CURRENT");
+    for (text, named) in
+        [("", "CURRENT"), ("\u{1}ANIFEST-000005\n", "CURRENT"), ("MANIFEST-999999\n", "MANIFEST-999999")]
+    {
+        fs::write(&current, text).unwrap();
+        let error = open(home.path()).unwrap_err();
+        assert!(error.message.contains(&*current.to_string_lossy()), "{text:?}: {error}");
+        assert_eq!(error.path, Some(home.path().join(named)));
+    }
+}
+
+#[test]
 fn a_second_opening_is_refused() {
     let home = tempdir().unwrap();
     let _engine = open(home.path()).unwrap();

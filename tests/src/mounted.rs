@@ -1,5 +1,7 @@
-//! Small file systems of their own. Needs root: skipped, loudly, where mounting is not permitted.
+//! Small file systems of their own, to be filled or made read-only. Needs root: where mounting is not permitted, there is
+//! none, and [`skipped`] has said so.
 
+use crate::skip::skipped;
 use rustix::fs::statvfs;
 use std::fs;
 use std::io::Write;
@@ -16,12 +18,16 @@ pub enum Kind {
 }
 
 /// A file system of its own, until it is dropped.
+#[derive(Debug)]
 pub struct Mounted {
     at: PathBuf,
 }
 
 impl Mounted {
-    /// Mounts one of so many MiB at `at`; the file of a loop device lies beside it.
+    /// Mounts one of so many MiB at `at`; the file of a loop device lies beside it. `None` where that is not permitted.
+    ///
+    /// # Panics
+    /// When `at` cannot be made, and instead of `None` when nothing may be skipped.
     pub fn new(kind: Kind, at: &Path, mib: u32) -> Option<Mounted> {
         fs::create_dir_all(at).expect("a directory");
         let mut command = Command::new("mount");
@@ -53,12 +59,17 @@ impl Mounted {
         self.at.join("lost+found")
     }
 
+    /// # Panics
+    /// When the file system does not answer.
     pub fn free_bytes(&self) -> u64 {
         let space = statvfs(&self.at).expect("the file system");
         space.f_bavail * space.f_frsize
     }
 
     /// Takes all room but so many KiB.
+    ///
+    /// # Panics
+    /// When no file can be made for it.
     pub fn leave_kib(&self, kib: u64) {
         let path = self.filler_dir().join("filler");
         let mut file = fs::File::options().create(true).append(true).open(path).expect("a file");
@@ -73,23 +84,33 @@ impl Mounted {
         }
     }
 
+    /// Frees what was taken.
+    ///
+    /// # Panics
+    /// When nothing was.
     pub fn give_back(&self) {
         fs::remove_file(self.filler_dir().join("filler")).expect("the filler goes");
+    }
+
+    /// Mounts it again with other options, `ro` for one.
+    ///
+    /// # Panics
+    /// When that fails: who may mount may do this too.
+    pub fn remount(&self, options: &str) {
+        let mut command = Command::new("mount");
+        let status = command.args(["-o", &format!("remount,{options}")]).arg(&self.at).status();
+        assert!(status.expect("mount").success(), "{command:?}");
     }
 }
 
 fn permitted(command: &mut Command) -> bool {
-    match command.output() {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            eprintln!("SKIPPED: {command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-            false
-        }
-        Err(error) => {
-            eprintln!("SKIPPED: {command:?}: {error}");
-            false
-        }
-    }
+    let why = match command.output() {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_string(),
+        Err(error) => error.to_string(),
+    };
+    skipped("a file system of its own", &format!("{command:?}: {why}"));
+    false
 }
 
 impl Drop for Mounted {
