@@ -92,7 +92,7 @@ impl StateMachine {
     /// Sees to it that the engine is never closed, as long as the process lives: closing writes files by their paths, where
     /// another store may be by now.
     pub fn keep_engine_open(&self) {
-        std::mem::forget(Arc::clone(&self.engine));
+        let _for_ever = std::mem::ManuallyDrop::new(Arc::clone(&self.engine));
     }
 
     /// Reads the state that `engine` holds; an empty engine is a fresh state.
