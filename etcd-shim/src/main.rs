@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("etcd-shim: {error}");
+            let _ = writeln!(std::io::stderr(), "etcd-shim: {error}");
             ExitCode::from(error.exit_code())
         }
     }

@@ -6,6 +6,9 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 /// Files kept for what is not a connection of a client: the storage engine, the log, metrics, logging.
 const RESERVED: u64 = 512;
 
+/// Log, first tables, threads and a few clients need so many: with less a store starts and stops itself at some later write.
+const FILES_MIN: u64 = 192;
+
 /// When the system allows less than the reserve, connections get this many all the same: a server that
 /// accepts nobody is no server.
 const CONNECTIONS_MIN: u64 = 64;
@@ -24,6 +27,28 @@ pub fn raise() -> u64 {
         }
     }
     descriptors_max().unwrap_or(UNLIMITED)
+}
+
+/// Whether a store can live with so many open files at all.
+///
+/// # Errors
+/// What to do if it cannot.
+pub fn check(descriptors: u64) -> Result<(), String> {
+    let wanted = RESERVED + CONNECTIONS_MIN;
+    if descriptors < FILES_MIN {
+        return Err(format!(
+            "the limit of open files is {descriptors}: a store that grows would stop in the middle of its work; raise it to \
+             {wanted} or more (ulimit -n, LimitNOFILE= of systemd)"
+        ));
+    }
+    if descriptors < wanted {
+        tracing::warn!(
+            limit = descriptors,
+            wanted,
+            "the limit of open files is low: a large store would not find enough"
+        );
+    }
+    Ok(())
 }
 
 /// How many connections clients may have at a time.
@@ -47,6 +72,12 @@ pub fn connections_max(descriptors: u64, asked: Option<usize>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_few_files_are_refused_before_anything_is_written() {
+        assert!(check(FILES_MIN - 1).unwrap_err().contains("ulimit -n"));
+        assert_eq!(check(FILES_MIN), Ok(()));
+    }
 
     #[test]
     fn connections_leave_room_for_files() {

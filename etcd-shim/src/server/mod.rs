@@ -35,6 +35,7 @@ use crate::version::{ETCD_VERSION, GIT_REVISION, HOLDFAST_VERSION};
 use crate::{logging, tls};
 use kvstore::store::{CoreFuture, Pace, Placement, Store};
 use kvstore::{Error, KeyspaceId, NodeId};
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,7 +70,8 @@ fn failed(reason: &str, log_is_on_stderr: bool) -> ExitCode {
     if !log_is_on_stderr {
         tracing::error!(error = reason, "the server ends");
     }
-    eprintln!("etcd-shim: {reason}");
+    // Standard error may be full, or gone: no reason for a panic.
+    let _ = writeln!(std::io::stderr(), "etcd-shim: {reason}");
     ExitCode::FAILURE
 }
 
@@ -86,6 +88,7 @@ fn serve_to_the_end(config: Config) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     let descriptors = descriptors::raise();
+    descriptors::check(descriptors)?;
     let mut tls = config.tls.clone();
     // Files of the operator's are judged before anything is written; those of --auto-tls lie in the data
     // directory and have to wait for it.

@@ -49,6 +49,7 @@ impl DataDir {
         make_dir(path)?;
         let lock = lock(path)?;
         let identity = path.join(IDENTITY_FILE);
+        refuse_special(&identity)?;
         let found = match fs::read_to_string(&identity) {
             Ok(text) => parse(&identity, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -202,6 +203,7 @@ pub(super) fn refuse(path: &Path, reason: String) -> Error {
 
 pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
     let lock_path = path.join(LOCK_FILE);
+    refuse_special(&lock_path)?;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -223,6 +225,16 @@ pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
             Err(refuse(&lock_path, reason))
         }
     }
+}
+
+/// To open a pipe would wait for somebody at its other end.
+fn refuse_special(path: &Path) -> Result<()> {
+    let is_special = |found: fs::Metadata| !found.is_file() && !found.is_dir();
+    if fs::metadata(path).is_ok_and(is_special) {
+        let reason = "is a pipe, a socket or a device; put the file back, or give another directory";
+        return Err(refuse(path, reason.into()));
+    }
+    Ok(())
 }
 
 /// A directory with other people's files in it is never taken over.

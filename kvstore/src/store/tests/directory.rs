@@ -103,3 +103,16 @@ async fn a_segment_that_was_removed_or_cut_ends_the_store_and_is_named() {
         in_time(store.stop()).await;
     }
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    for name in ["LOCK", "HOLDFAST"] {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        fs::create_dir(&data_dir).unwrap();
+        let (pipe, mode) = (data_dir.join(name), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let refused = Store::open(config(&directory, Placement::Adaptive)).err().expect("no data directory");
+        assert!(refused.to_string().contains(&*pipe.to_string_lossy()), "{refused}");
+    }
+}
