@@ -6,6 +6,7 @@
 use kvstore::store::Pace;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -49,9 +50,13 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Lets others have it who wait for one, if there are any, until it is this work's turn again.
-    pub fn pass_on(&self) {
+    /// Lets others have it who wait for one, if there are any, until it is this work's turn again. `rest`: nor is it this
+    /// work's turn before that.
+    pub fn pass_on(&self, rest: Duration) {
         drop(self.permit.take());
+        if rest > Duration::ZERO {
+            std::thread::sleep(rest);
+        }
         let permit = self.runtime.block_on(self.all.clone().acquire_owned());
         self.permit.set(Some(permit.expect("the semaphore is never closed")));
     }
@@ -70,7 +75,6 @@ fn lower_priority() {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     #[tokio::test]
     async fn who_passes_on_lets_others_through_and_comes_back() {
@@ -83,7 +87,7 @@ mod tests {
                 let work = move |processor: &Processor| {
                     while done.load(Ordering::SeqCst) < OTHERS {
                         assert_eq!(processor.all.available_permits(), 0, "it has the only one");
-                        processor.pass_on();
+                        processor.pass_on(Duration::ZERO);
                     }
                 };
                 processors.run(work).await

@@ -26,6 +26,7 @@ impl KvService {
         caller: CallerId,
         transaction: Transaction,
     ) -> Result<TransactionOutcome, Status> {
+        self.shared.large_reads.other_served();
         self.shared.keyspace.of_caller(caller).transact(transaction).await.map_err(status::of)
     }
 }

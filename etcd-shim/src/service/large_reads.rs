@@ -7,6 +7,7 @@
 
 use super::beside::{Processor, Processors};
 use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer, instead};
+use super::read_rest::ReadRest;
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction};
 use crate::proto::EncodedKeyValue;
@@ -16,9 +17,11 @@ use kvstore::command::{CompareTarget, Operation, Projection, RangeQuery, ReadAt,
 use kvstore::store::{PageLimits, Reader, Snapshot};
 use parking_lot::Mutex;
 use prost::Message;
+use std::cell::RefCell;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Response, Status};
 
@@ -54,7 +57,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub const RESPONSE_BYTES_MAX: usize = i32::MAX as usize;
 
 /// Keys and bytes that are read before they are encoded: what is held twice.
-const PAGE: PageLimits = PageLimits { max_keys: 1_000, max_bytes: 1 << 20, walked_bytes: 0 };
+const PAGE: PageLimits = PageLimits { max_keys: 300, max_bytes: 1 << 20, walked_bytes: 0 };
 
 /// How often a read of the present begins again because compaction has overtaken it.
 const ATTEMPTS_MAX: usize = 16;
@@ -66,6 +69,8 @@ pub struct LargeReads {
     /// Apart from the others, which would wait for a whole hash.
     hashes: Processors,
     processors: Processors,
+    /// Small requests so far.
+    others: Arc<AtomicU64>,
     room: Arc<Semaphore>,
     room_bytes: usize,
     room_patience: Duration,
@@ -77,15 +82,20 @@ pub struct LargeReads {
 pub struct Wanted<'a> {
     caller: Weak<()>,
     processor: &'a Processor,
+    others: &'a AtomicU64,
+    rest: RefCell<ReadRest>,
 }
 
 impl Wanted<'_> {
-    /// Due after each millisecond or so.
+    /// Due after each part of a millisecond or so.
     fn check(&self) -> Result<(), Status> {
         if self.caller.strong_count() == 0 {
             return Err(Status::cancelled("context canceled"));
         }
-        self.processor.pass_on();
+        let mut rest = self.rest.borrow_mut();
+        let pause = rest.page_done(Instant::now(), self.others.load(Ordering::Relaxed));
+        self.processor.pass_on(pause);
+        rest.goes_on(Instant::now());
         Ok(())
     }
 }
@@ -102,12 +112,18 @@ impl LargeReads {
             at_once: Arc::new(Semaphore::new(LARGE_READS_AT_ONCE)),
             hashes: Processors::new(HASHES_AT_ONCE),
             processors: Processors::all_but_one(LARGE_READS_AT_ONCE),
+            others: Arc::default(),
             room: Arc::new(Semaphore::new(room_bytes / PERMIT_BYTES)),
             room_bytes,
             room_patience,
             reader_patience,
             replies: Mutex::default(),
         }
+    }
+
+    /// A small request was served.
+    pub fn other_served(&self) {
+        self.others.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads and encodes elsewhere; gives the reply once there is room for it.
@@ -117,7 +133,11 @@ impl LargeReads {
     ) -> Result<Arc<Reply>, Status> {
         let alive = Arc::new(());
         let caller = Arc::downgrade(&alive);
-        let work = move |processor: &Processor| work(&Wanted { caller, processor });
+        let others = Arc::clone(&self.others);
+        let work = move |processor: &Processor| {
+            let rest = ReadRest::new(Instant::now(), others.load(Ordering::Relaxed));
+            work(&Wanted { caller, processor, others: &others, rest: rest.into() })
+        };
         let (pieces, _turn) = self.beside(work).await?;
         self.hold(pieces?).await
     }
@@ -203,6 +223,7 @@ impl Shared {
     /// The response of a read that was made here. Not for writes: when there is no room for their response, they have
     /// happened all the same.
     pub(super) async fn answer<T: Message + Default>(&self, message: T) -> Result<Response<T>, Status> {
+        self.large_reads.other_served();
         if message.encoded_len() <= UNCOUNTED_RESPONSE_BYTES_MAX {
             return Ok(Response::new(message));
         }

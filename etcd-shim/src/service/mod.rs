@@ -29,6 +29,7 @@ mod lock;
 mod maintenance;
 mod pieces;
 mod range_stream;
+mod read_rest;
 mod read_transaction;
 mod routes;
 mod stream_end;
