@@ -151,7 +151,6 @@ fn expose_work(out: &mut Exposition, metrics: &MetricsSnapshot) {
             "The total number of failed proposals seen.",
             metrics.commands_refused,
         ),
-        ("etcd_mvcc_txn_total", "Total number of txns seen by this member.", metrics.transactions),
         (
             "etcd_debugging_server_lease_expired_total",
             "The total number of expired leases.",

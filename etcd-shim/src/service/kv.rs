@@ -1,6 +1,6 @@
 //! KV.
 
-use super::large_reads::{self, Wanted};
+use super::large_reads::{self, Extent, Wanted};
 use super::range_stream::RangeStream;
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction, write};
@@ -43,8 +43,9 @@ impl Kv for KvService {
             let nothing = RangeQuery::new(KeyRange::single(&b""[..]));
             self.shared.keyspace.range(nothing, consistency).await.map_err(status::of)?;
             let shared = Arc::clone(&self.shared);
+            let extent = large_reads::extent(shared.keyspace.reader(), &query);
             let work = move |wanted: &Wanted<'_>| large_reads::range(&shared, &query, shape, wanted);
-            return self.shared.read_beside(work).await;
+            return self.shared.read_beside(extent, work).await;
         }
         let reply = self.shared.keyspace.range(query, consistency).await.map_err(status::of)?;
         self.shared.answer(range::response(reply.result, shape, self.shared.header(reply.revision))).await
@@ -102,7 +103,7 @@ impl Kv for KvService {
                 let work = move |wanted: &Wanted<'_>| {
                     large_reads::transaction(&shared, &transaction, shapes, wanted)
                 };
-                return self.shared.read_beside(work).await;
+                return self.shared.read_beside(Extent::Any, work).await;
             }
             read_transaction::execute(&transaction, self.shared.keyspace.reader())?
         } else {

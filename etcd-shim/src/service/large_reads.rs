@@ -34,6 +34,19 @@ pub const SMALL_READ_BYTES_MAX: usize = 1 << 20;
 /// bound below.
 pub const LARGE_READS_AT_ONCE: usize = 2;
 
+/// Keys of a large read that is a moderate one: twice the largest pages that apiservers ask for.
+pub const MODERATE_READ_KEYS_MAX: usize = 20_000;
+
+/// Moderate reads at work at a time: they do not wait until larger ones have come to their ends.
+pub const MODERATE_READS_AT_ONCE: usize = 2;
+
+/// How much a large read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Moderate,
+    Any,
+}
+
 /// Hashes of a keyspace at work at a time; the others wait. One reads every record there is.
 pub const HASHES_AT_ONCE: usize = 1;
 
@@ -66,6 +79,7 @@ const ATTEMPTS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct LargeReads {
     at_once: Arc<Semaphore>,
+    moderate_at_once: Arc<Semaphore>,
     /// Apart from the others, which would wait for a whole hash.
     hashes: Processors,
     processors: Processors,
@@ -110,6 +124,7 @@ impl LargeReads {
     fn new(room_bytes: usize, room_patience: Duration, reader_patience: Duration) -> Self {
         Self {
             at_once: Arc::new(Semaphore::new(LARGE_READS_AT_ONCE)),
+            moderate_at_once: Arc::new(Semaphore::new(MODERATE_READS_AT_ONCE)),
             hashes: Processors::new(HASHES_AT_ONCE),
             processors: Processors::all_but_one(LARGE_READS_AT_ONCE),
             others: Arc::default(),
@@ -129,6 +144,7 @@ impl LargeReads {
     /// Reads and encodes elsewhere; gives the reply once there is room for it.
     pub async fn read(
         &self,
+        extent: Extent,
         work: impl FnOnce(&Wanted<'_>) -> Result<Pieces, Status> + Send + 'static,
     ) -> Result<Arc<Reply>, Status> {
         let alive = Arc::new(());
@@ -138,7 +154,7 @@ impl LargeReads {
             let rest = ReadRest::new(Instant::now(), others.load(Ordering::Relaxed));
             work(&Wanted { caller, processor, others: &others, rest: rest.into() })
         };
-        let (pieces, _turn) = self.beside(work).await?;
+        let (pieces, _turn) = self.beside(extent, work).await?;
         self.hold(pieces?).await
     }
 
@@ -157,7 +173,7 @@ impl LargeReads {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Status> {
-        self.beside(|_| work()).await.map(|(result, _)| result)
+        self.beside(Extent::Moderate, |_| work()).await.map(|(result, _)| result)
     }
 
     /// Hashes elsewhere.
@@ -172,9 +188,14 @@ impl LargeReads {
     /// runs in any case, also when nobody waits any more.
     async fn beside<T: Send + 'static>(
         &self,
+        extent: Extent,
         work: impl FnOnce(&Processor) -> T + Send + 'static,
     ) -> Result<(T, OwnedSemaphorePermit), Status> {
-        let turn = self.at_once.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let line = match extent {
+            Extent::Moderate => &self.moderate_at_once,
+            Extent::Any => &self.at_once,
+        };
+        let turn = line.clone().acquire_owned().await.expect("the semaphore is never closed");
         self.processors.run(move |processor| (work(processor), turn)).await
     }
 
@@ -215,9 +236,10 @@ impl Shared {
     /// A response whose message is made on a thread beside.
     pub(super) async fn read_beside<T: Default>(
         &self,
+        extent: Extent,
         work: impl FnOnce(&Wanted<'_>) -> Result<Pieces, Status> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        self.large_reads.read(work).await.map(instead)
+        self.large_reads.read(extent, work).await.map(instead)
     }
 
     /// The response of a read that was made here. Not for writes: when there is no room for their response, they have
@@ -238,6 +260,20 @@ impl Shared {
 /// Whether a range may be read where it arrived.
 pub fn is_small(reader: &Reader, query: &RangeQuery) -> bool {
     reader.is_small(query, SMALL_READ_KEYS_MAX, SMALL_READ_BYTES_MAX)
+}
+
+/// How much a range is that may not, by its limit or what there is now: a look at the index.
+pub fn extent(reader: &Reader, query: &RangeQuery) -> Extent {
+    let keys = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let in_key_order = query.sort.is_none() && query.filter.is_none();
+    let limit = usize::try_from(query.limit).ok().filter(|limit| in_key_order && *limit > 0);
+    let at_most = limit.unwrap_or(usize::MAX);
+    let there = || reader.snapshot().count(&query.range, ReadAt::Latest).map_or(usize::MAX, keys);
+    if at_most <= MODERATE_READ_KEYS_MAX || there() <= MODERATE_READ_KEYS_MAX {
+        Extent::Moderate
+    } else {
+        Extent::Any
+    }
 }
 
 /// Whether a transaction of ranges may.
@@ -392,7 +428,7 @@ mod tests {
     }
 
     async fn read(reads: &LargeReads, bytes: usize) -> Result<Arc<Reply>, Status> {
-        reads.read(move |_| Ok(pieces(bytes))).await
+        reads.read(Extent::Any, move |_| Ok(pieces(bytes))).await
     }
 
     #[tokio::test]
@@ -435,14 +471,14 @@ mod tests {
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..6 {
             let (reads, work) = (reads.clone(), work());
-            all.spawn(async move { reads.read(work).await.map(|_| ()) });
+            all.spawn(async move { reads.read(Extent::Any, work).await.map(|_| ()) });
         }
         assert!(all.join_all().await.into_iter().all(|read| read.is_ok()));
         let processors = std::thread::available_parallelism().unwrap().get();
         assert_eq!(most.load(Ordering::SeqCst), (processors - 1).clamp(1, LARGE_READS_AT_ONCE));
 
         let (tell, told) = std::sync::mpsc::channel();
-        let left = reads.read(move |wanted| {
+        let left = reads.read(Extent::Any, move |wanted| {
             while wanted.check().is_ok() {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -453,5 +489,33 @@ mod tests {
         tokio::task::spawn_blocking(move || told.recv_timeout(Duration::from_secs(10)).unwrap())
             .await
             .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_moderate_read_passes_while_larger_ones_go_on() {
+        let reads = Arc::new(LargeReads::default());
+        let done = Arc::new(AtomicUsize::new(0));
+        let mut larger = tokio::task::JoinSet::new();
+        for _ in 0..LARGE_READS_AT_ONCE {
+            let (reads, done) = (reads.clone(), done.clone());
+            let work = move |wanted: &Wanted<'_>| {
+                while done.load(Ordering::SeqCst) == 0 {
+                    wanted.check()?;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(pieces(10))
+            };
+            larger.spawn(async move { reads.read(Extent::Any, work).await.map(|_| ()) });
+        }
+        let both_have_places = async {
+            while reads.at_once.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            reads.read(Extent::Moderate, |_| Ok(pieces(10))).await
+        };
+        let read = tokio::time::timeout(Duration::from_secs(10), both_have_places).await;
+        done.store(1, Ordering::SeqCst);
+        assert!(read.expect("it does not wait for their ends").is_ok());
+        assert!(larger.join_all().await.into_iter().all(|read| read.is_ok()));
     }
 }

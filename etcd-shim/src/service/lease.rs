@@ -1,7 +1,7 @@
 //! Lease.
 
 use super::Shared;
-use super::large_reads::SMALL_READ_KEYS_MAX;
+use super::large_reads::{Extent, SMALL_READ_KEYS_MAX};
 use super::pieces::{Pieces, Writer};
 use super::stream_end::StreamEnd;
 use crate::convert::{lease, status};
@@ -79,7 +79,10 @@ impl Lease for LeaseService {
         let is_long = info.as_ref().is_some_and(|info| info.keys.len() > SMALL_READ_KEYS_MAX);
         let header = self.shared.header_now();
         if is_long {
-            return self.shared.read_beside(move |_| whole(&lease::time_to_live(id, info, header))).await;
+            return self
+                .shared
+                .read_beside(Extent::Any, move |_| whole(&lease::time_to_live(id, info, header)))
+                .await;
         }
         self.shared.answer(lease::time_to_live(id, info, header)).await
     }
@@ -93,7 +96,7 @@ impl Lease for LeaseService {
         if leases.len() <= SMALL_READ_KEYS_MAX {
             return Ok(Response::new(lease::leases(leases, header)));
         }
-        self.shared.read_beside(move |_| whole(&lease::leases(leases, header))).await
+        self.shared.read_beside(Extent::Any, move |_| whole(&lease::leases(leases, header))).await
     }
 }
 

@@ -104,12 +104,15 @@ impl Files for OsFiles {
 
 struct OsFile {
     file: fs::File,
+    /// Whether it had links when it was opened: some file systems never count them.
+    has_links: bool,
     direct: Option<DirectFile>,
 }
 
 impl OsFile {
     fn new(file: fs::File, path: &Path) -> Self {
-        Self { file, direct: DirectFile::open(path) }
+        let has_links = file.metadata().is_ok_and(|found| found.nlink() > 0);
+        Self { file, has_links, direct: DirectFile::open(path) }
     }
 }
 
@@ -138,6 +141,6 @@ impl File for OsFile {
     }
 
     fn has_name(&self) -> io::Result<bool> {
-        Ok(self.file.metadata()?.nlink() > 0)
+        Ok(!self.has_links || self.file.metadata()?.nlink() > 0)
     }
 }

@@ -5,7 +5,7 @@ use super::large_rest::LargeRest;
 use super::shared::Shared;
 use super::sync_pace::SyncPace;
 use super::turn::{TurnState, UnderWay};
-use super::{DirectoryLock, JobQueue, LogicalClock, Metrics, Work};
+use super::{DirectoryLock, JobQueue, LogicalClock, Metrics, Place, Work};
 use crate::apply::{Applied, Committed, StateMachine};
 use crate::command::{Batch, Command, Outcome, decode_batch, encode_batch};
 use crate::consensus::{Effects, Input, Node, Persist, ProposeRefused, Role};
@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(super) next_request: RequestId,
     /// Keeps the data directory locked for as long as anything here may write in it.
     _directory: Arc<DirectoryLock>,
+    /// Where it is, as long as it is.
+    pub(super) place: Place,
 }
 
 /// What a core is made of.
@@ -70,6 +72,7 @@ pub(crate) struct CoreParts {
     pub(crate) boot_nonce: u64,
     /// The lock on the data directory.
     pub(crate) directory: Arc<DirectoryLock>,
+    pub(crate) place: Place,
 }
 
 impl Core {
@@ -98,6 +101,7 @@ impl Core {
             proposer: parts.boot_nonce,
             next_request: RequestId::new(1),
             _directory: parts.directory,
+            place: parts.place,
         }
     }
 

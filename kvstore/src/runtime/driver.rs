@@ -119,7 +119,7 @@ fn after(turn: Result<Turn>, core: &mut Core, waker: &Waker) -> Ran {
         Ok(waits) => return waits,
         Err(error) => {
             tracing::error!(%error, "the store stops itself");
-            core.fail(&Error::Poisoned(last_words(error)));
+            core.fail(&Error::Poisoned(core.directory_lost().unwrap_or_else(|| last_words(error))));
         }
     }
     Ran::Ended
@@ -300,7 +300,7 @@ pub(crate) fn spawn_helpers(
         loop {
             // Each time: another store may be at its path, in whose files we would write.
             if place.is_lost() {
-                let _ = ticker_shared.mailbox.note(Note::DirectoryLost(place.path().into()));
+                let _ = ticker_shared.mailbox.note(Note::DirectoryLost);
             } else if disk_checked.is_none_or(|at| at.elapsed() >= DISK_CHECK_INTERVAL) {
                 disk_checked = Some(Instant::now());
                 if let Ok(space) = rustix::fs::statvfs(place.path()) {

@@ -4,7 +4,6 @@ use super::maintenance::JobDone;
 use crate::propose::{Slot, Submission};
 use crate::types::{Error, KeyspaceId, Result, Revision};
 use parking_lot::Mutex;
-use std::path::PathBuf;
 use std::task::Waker;
 
 /// Ticks that may pile up while a turn runs; more are forgotten, or a stalled member would stand for election
@@ -19,7 +18,7 @@ pub(crate) enum Note {
     /// Free and total bytes of the file system that holds the data.
     DiskSpace { free_bytes: u64, total_bytes: u64 },
     /// The data directory is not where it was.
-    DirectoryLost(PathBuf),
+    DirectoryLost,
 }
 
 /// One turn's work.

@@ -93,8 +93,6 @@ counters! {
     entries_proposed,
     /// Bytes of commands written to the raft log.
     log_bytes,
-    /// Puts, deletes, transactions applied.
-    transactions,
     /// Times this member saw another leader than before.
     leader_changes,
     /// Log writes that were synced on the thread for it, beside the one that serves requests.

@@ -8,7 +8,6 @@ use crate::propose::Submission;
 use crate::types::{Error, Result};
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::path::Path;
 use std::time::Instant;
 
 /// How a turn ended.
@@ -106,10 +105,13 @@ impl Core {
                 Note::Job(done) => self.job_done(done)?,
                 Note::DiskSpace { free_bytes, total_bytes } => {
                     // Due as often: a second.
-                    self.log.check_kept()?;
+                    let kept = self.log.check_kept();
+                    // Who removes segments may be at work on the whole directory.
+                    kept.inspect_err(|_| self.machine.keep_engine_open())?;
                     self.policy.disk_space(free_bytes, total_bytes)
                 }
-                Note::DirectoryLost(path) => return Err(self.directory_lost(&path)),
+                // Why, is said where the store ends.
+                Note::DirectoryLost => return Err(Error::Poisoned("the data directory is lost".into())),
             }
         }
         self.policy.removal_waits.append(&mut work.removals);
@@ -132,13 +134,17 @@ impl Core {
         self.go_on()
     }
 
-    /// The error with which the store ends: what it wrote from now on would be in nobody's way but another store's.
-    fn directory_lost(&mut self, path: &Path) -> Error {
+    /// Why the store ends, whatever failed first, if its directory is not where it was.
+    pub(crate) fn directory_lost(&self) -> Option<String> {
+        if !self.place.is_lost() {
+            return None;
+        }
         self.machine.keep_engine_open();
-        Error::Poisoned(format!(
-            "{}: the data directory was moved, removed or replaced while the store was in use; everything acknowledged is in \
-             the directory that was here: put it back, or start with its new path",
-            path.display()
+        Some(format!(
+            "{}: the data directory was moved, emptied, removed or replaced while the store was in use; everything \
+             acknowledged is in the files that were here: if they were moved, start with their new path in a new process; if \
+             they were removed, restore them from a backup",
+            self.place.path().display()
         ))
     }
 

@@ -88,7 +88,8 @@ impl Batch {
     }
 }
 
-/// A failure of the engine. The first one of a write ends the store; one of a read fails whoever reads.
+/// A failure of the engine. The first one of a write, or of a walk that removes dead versions, ends the store; one of a read
+/// fails whoever reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("storage engine: {message}")]
 pub struct EngineError {
@@ -109,6 +110,11 @@ impl EngineError {
 
 /// The engine's place in the data directory, for errors that have no better one.
 pub(crate) const STATE_DIR: &str = "state";
+
+/// A file of the engine's in its directory that is there at any moment.
+pub(crate) fn current_file(dir: &std::path::Path) -> std::path::PathBuf {
+    dir.join(rocks::CURRENT_FILE)
+}
 
 /// What to do about damaged data.
 pub(crate) const DAMAGE_ADVICE: &str = "nothing wrong was served; stop this member and restore the whole data \

@@ -13,7 +13,7 @@
 //! and an empty log or state is data that somebody removed, not a new store.
 
 use crate::runtime::{DirectoryLock, Place};
-use crate::storage::STATE_DIR;
+use crate::storage::{self, STATE_DIR};
 use crate::types::{Error, NodeId, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -106,7 +106,7 @@ impl DataDir {
 
     /// Where it is, to notice when it no longer is.
     pub(super) fn place(&self) -> Result<Place> {
-        let found = self.lock.place(&self.path);
+        let found = self.lock.place(&self.path, storage::current_file(&self.state()));
         found.map_err(|e| refuse(&self.path, format!("cannot be looked at: {e}; {}", advice(&e))))
     }
 
@@ -217,6 +217,12 @@ pub(super) fn lock(path: &Path) -> Result<DirectoryLock> {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let reason = "is already open in another process, or in this one by a store that still runs or has \
                           handles; stop that one first";
+            Err(refuse(path, reason.into()))
+        }
+        Err(rustix::io::Errno::BUSY) => {
+            let reason = "is locked itself (flock) by another process, although LOCK in it is not: by a store whose LOCK \
+                          somebody removed, or by a command that it was given to, like flock(1); stop that one, or \
+                          lock something else there";
             Err(refuse(path, reason.into()))
         }
         Err(error) => {

@@ -114,6 +114,7 @@ impl Store {
             reads: ReadBarriers::new(data_dir.node_id, boot_nonce, patience_ticks),
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
+            place: data_dir.place()?,
         });
         lead(&mut core).map_err(|error| refuse_start(&data_dir, error))?;
         data_dir.mark_begun()?;

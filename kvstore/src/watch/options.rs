@@ -100,7 +100,7 @@ impl CancelReason {
         match error {
             Error::Compacted { floor } => Self::Compacted { floor: *floor },
             Error::Damaged { .. } => Self::Damaged,
-            // Only a write that fails ends the store.
+            // The store goes on: only what it has to write itself, or to remove, ends it.
             _ => Self::Unreadable,
         }
     }

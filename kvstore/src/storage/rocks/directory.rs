@@ -12,7 +12,7 @@ const FORMAT_PREFIX: &str = "holdfast storage ";
 /// The layout of families and options. Goes up when an older version could not read the directory.
 const FORMAT_VERSION: u32 = 1;
 /// RocksDB's: says which list of tables is the newest.
-const CURRENT_FILE: &str = "CURRENT";
+pub(in crate::storage) const CURRENT_FILE: &str = "CURRENT";
 /// Left behind by a crash while the `FORMAT` file was written.
 const FORMAT_DRAFT: &str = "FORMAT.new";
 

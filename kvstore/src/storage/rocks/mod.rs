@@ -32,6 +32,7 @@ pub use options::RocksOptions;
 
 use super::{Batch, Change, Engine, EngineError, Family, Visitor};
 use bytes::Bytes;
+pub(super) use directory::CURRENT_FILE;
 use manifest::{TornManifest, Trial};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions, properties};

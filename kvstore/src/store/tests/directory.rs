@@ -43,7 +43,7 @@ async fn without_its_lock_file_a_store_is_locked_all_the_same() {
     in_time(kv.put("a", "1")).await.unwrap();
     fs::remove_file(directory.path().join("data/LOCK")).unwrap();
     let refused = Store::open(config(&directory, Placement::Adaptive)).err().expect("it is in use");
-    assert!(refused.to_string().contains("already open"), "{refused}");
+    assert!(refused.to_string().contains("LOCK somebody removed"), "{refused}");
     in_time(kv.put("a", "2")).await.unwrap();
     in_time(store.stop()).await;
     drop((kv, store));
@@ -100,6 +100,21 @@ async fn a_segment_that_was_removed_or_cut_ends_the_store_and_is_named() {
         way(&first);
         let reason = reason_of(&store).await;
         assert!(reason.contains(&*first.to_string_lossy()) && reason.contains("restore"), "{reason}");
+        in_time(store.stop()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_was_emptied_ends_the_store() {
+    for placement in PLACEMENTS {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory, placement);
+        in_time(default_keyspace(&store).put("a", "1")).await.unwrap();
+        for file in fs::read_dir(directory.path().join("data/state")).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        let reason = reason_of(&store).await;
+        assert!(reason.contains("emptied") && reason.contains("backup"), "{reason}");
         in_time(store.stop()).await;
     }
 }
