@@ -1,6 +1,7 @@
 //! KV.
 
-use super::large_reads::{self, Extent, Wanted};
+use super::extent::{self, Extent};
+use super::large_reads::{self, Wanted};
 use super::range_stream::RangeStream;
 use super::{Shared, read_transaction};
 use crate::convert::{range, status, transaction, write};
@@ -38,12 +39,12 @@ impl Kv for KvService {
         let consistency =
             if request.serializable { Consistency::Serializable } else { Consistency::Linearizable };
         let (query, shape) = range::query(request)?;
-        if !large_reads::is_small(self.shared.keyspace.reader(), &query) {
+        if !extent::is_small(self.shared.keyspace.reader(), &query) {
             // A read of no key: it waits as this one has to.
             let nothing = RangeQuery::new(KeyRange::single(&b""[..]));
             self.shared.keyspace.range(nothing, consistency).await.map_err(status::of)?;
             let shared = Arc::clone(&self.shared);
-            let extent = large_reads::extent(shared.keyspace.reader(), &query);
+            let extent = extent::extent(shared.keyspace.reader(), &query);
             let work = move |wanted: &Wanted<'_>| large_reads::range(&shared, &query, shape, wanted);
             return self.shared.read_beside(extent, work).await;
         }
@@ -98,7 +99,7 @@ impl Kv for KvService {
             if !serializable {
                 self.shared.keyspace.read_barrier().await.map_err(status::of)?;
             }
-            if !large_reads::is_small_transaction(self.shared.keyspace.reader(), &transaction) {
+            if !extent::is_small_transaction(self.shared.keyspace.reader(), &transaction) {
                 let shared = Arc::clone(&self.shared);
                 let work = move |wanted: &Wanted<'_>| {
                     large_reads::transaction(&shared, &transaction, shapes, wanted)

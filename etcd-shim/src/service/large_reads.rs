@@ -6,6 +6,7 @@
 //! refused with "too many requests" when there is none.
 
 use super::beside::{Processor, Processors};
+use super::extent::Extent;
 use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer, instead};
 use super::read_rest::ReadRest;
 use super::{Shared, read_transaction};
@@ -13,8 +14,8 @@ use crate::convert::{range, status, transaction};
 use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::RangeResponse;
 use kvstore::Error;
-use kvstore::command::{CompareTarget, Operation, Projection, RangeQuery, ReadAt, Transaction};
-use kvstore::store::{PageLimits, Reader, Snapshot};
+use kvstore::command::{Projection, RangeQuery, ReadAt, Transaction};
+use kvstore::store::{PageLimits, Snapshot};
 use parking_lot::Mutex;
 use prost::Message;
 use std::cell::RefCell;
@@ -25,27 +26,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Response, Status};
 
-/// Keys and bytes of a read that is answered where it arrives: a millisecond of work at most.
-pub const SMALL_READ_KEYS_MAX: usize = 1_000;
-/// See above.
-pub const SMALL_READ_BYTES_MAX: usize = 1 << 20;
-
 /// Large reads at work at a time; the others wait. Each has a thread, and may hold a whole response beside the
 /// bound below.
 pub const LARGE_READS_AT_ONCE: usize = 2;
 
-/// Keys of a large read that is a moderate one: twice the largest pages that apiservers ask for.
-pub const MODERATE_READ_KEYS_MAX: usize = 20_000;
-
 /// Moderate reads at work at a time: they do not wait until larger ones have come to their ends.
 pub const MODERATE_READS_AT_ONCE: usize = 2;
-
-/// How much a large read is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    Moderate,
-    Any,
-}
 
 /// Hashes of a keyspace at work at a time; the others wait. One reads every record there is.
 pub const HASHES_AT_ONCE: usize = 1;
@@ -255,45 +241,6 @@ impl Shared {
         drop(message);
         self.large_reads.hold(writer.finish()).await.map(instead)
     }
-}
-
-/// Whether a range may be read where it arrived.
-pub fn is_small(reader: &Reader, query: &RangeQuery) -> bool {
-    reader.is_small(query, SMALL_READ_KEYS_MAX, SMALL_READ_BYTES_MAX)
-}
-
-/// How much a range is that may not, by its limit or what there is now: a look at the index.
-pub fn extent(reader: &Reader, query: &RangeQuery) -> Extent {
-    let keys = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-    let in_key_order = query.sort.is_none() && query.filter.is_none();
-    let limit = usize::try_from(query.limit).ok().filter(|limit| in_key_order && *limit > 0);
-    let at_most = limit.unwrap_or(usize::MAX);
-    let there = || reader.snapshot().count(&query.range, ReadAt::Latest).map_or(usize::MAX, keys);
-    if at_most <= MODERATE_READ_KEYS_MAX || there() <= MODERATE_READ_KEYS_MAX {
-        Extent::Moderate
-    } else {
-        Extent::Any
-    }
-}
-
-/// Whether a transaction of ranges may.
-pub fn is_small_transaction(reader: &Reader, transaction: &Transaction) -> bool {
-    let count = transaction.compares.len() + transaction.success.len() + transaction.failure.len();
-    let (keys, bytes) = (SMALL_READ_KEYS_MAX / count.max(1), SMALL_READ_BYTES_MAX / count.max(1));
-    let operations = transaction.success.iter().chain(&transaction.failure);
-    let mut ranges = operations.filter_map(|operation| match operation {
-        Operation::Range(query) => Some(query),
-        _ => None,
-    });
-    let is_share = |query: &RangeQuery| match count {
-        1 => reader.is_small(query, keys, bytes),
-        _ => reader.is_small_share(query, keys, bytes),
-    };
-    let mut compares = transaction.compares.iter();
-    compares.all(|compare| {
-        let by_value = matches!(compare.target, CompareTarget::Value(_));
-        compare.range.is_single() && (!by_value || is_share(&RangeQuery::new(compare.range.clone())))
-    }) && ranges.all(is_share)
 }
 
 /// The response of a range, in pieces.

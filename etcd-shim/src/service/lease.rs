@@ -1,7 +1,7 @@
 //! Lease.
 
 use super::Shared;
-use super::large_reads::{Extent, SMALL_READ_KEYS_MAX};
+use super::extent::{Extent, SMALL_READ_KEYS_MAX};
 use super::pieces::{Pieces, Writer};
 use super::stream_end::StreamEnd;
 use crate::convert::{lease, status};

@@ -19,6 +19,7 @@ mod beside;
 mod cluster;
 mod deadline;
 mod election;
+mod extent;
 mod guard;
 mod identity;
 pub(crate) mod incoming;

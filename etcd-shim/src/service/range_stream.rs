@@ -4,7 +4,7 @@
 //! merged, are what `Range` would have answered. A chunk is made when the connection can take it; unless the range is
 //! small, on a thread beside, as large ranges are.
 
-use super::{Shared, large_reads};
+use super::{Shared, extent};
 use crate::convert::{range, status};
 use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
@@ -80,7 +80,7 @@ impl RangeStream {
         if !serializable {
             shared.keyspace.read_barrier().await.map_err(status::of)?;
         }
-        let is_small = large_reads::is_small(shared.keyspace.reader(), &query);
+        let is_small = extent::is_small(shared.keyspace.reader(), &query);
         let snapshot = shared.keyspace.reader().snapshot();
         let (counted, range) = (snapshot.clone(), query.range.clone());
         let count = move || counted.count(&range, query.at);

@@ -1,4 +1,4 @@
-use super::super::large_reads::SMALL_READ_KEYS_MAX;
+use super::super::extent::SMALL_READ_KEYS_MAX;
 use super::*;
 use pb::lease_client::LeaseClient;
 use std::time::Duration;
