@@ -279,7 +279,7 @@ fn contradictions_are_refused() {
         ("--advertise-client-urls=http://:1", "--advertise-client-urls: unexpected empty host (http://:1)"),
         (
             "--listen-metrics-urls=http://localhost:2379",
-            "--listen-metrics-urls: http://localhost:2379 is listened on twice",
+            "--listen-metrics-urls: http://localhost:2379 is listened on twice (also by --listen-client-urls)",
         ),
         (
             "--initial-cluster=other=http://localhost:2380",

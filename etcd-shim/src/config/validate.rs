@@ -50,15 +50,17 @@ fn listening(listen: &Listen) -> Result<(), ConfigError> {
     if listen.client.is_empty() {
         return refuse("--listen-client-urls: no valid URLs given".to_owned());
     }
-    let mut seen: Vec<&Address> = Vec::new();
+    let mut seen: Vec<(&str, &Address)> = Vec::new();
     let peers = listen.peer.iter().map(|url| ("listen-peer-urls", url));
     for (flag, url) in for_clients(listen).chain(peers) {
         url.check_bindable().or_else(|reason| refuse(format!("--{flag}: {reason}")))?;
         let chosen_by_system = matches!(url.address, Address::Tcp { port: 0, .. });
-        if !chosen_by_system && seen.contains(&&url.address) {
-            return refuse(format!("--{flag}: {url} is listened on twice"));
+        // One of the two may be a default that nobody has written: both are named.
+        let before = seen.iter().find(|(_, address)| !chosen_by_system && **address == url.address);
+        if let Some((first, _)) = before {
+            return refuse(format!("--{flag}: {url} is listened on twice (also by --{first})"));
         }
-        seen.push(&url.address);
+        seen.push((flag, &url.address));
     }
     Ok(())
 }
