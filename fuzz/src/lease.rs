@@ -40,7 +40,13 @@ pub fn lease(data: &[u8]) {
 }
 
 fn contains(state: &mut State, id: LeaseId) -> bool {
-    state.machine.leases(KeyspaceId::DEFAULT).expect("an engine in memory does not fail").contains(id)
+    state
+        .machine
+        .leases(KeyspaceId::DEFAULT)
+        .expect("an engine in memory does not fail")
+        .get(id)
+        .expect("the state works")
+        .is_some()
 }
 
 /// The edge raises the time to live and chooses ids; here they go in as they are.
@@ -86,7 +92,7 @@ fn time_to_live(state: &mut State, message: Bytes) {
     let Ok(request) = wire::LeaseTimeToLiveRequest::decode(message) else { return };
     let id = LeaseId::new(request.id);
     let leases = state.machine.leases(KeyspaceId::DEFAULT).expect("an engine in memory does not fail");
-    let info = leases.time_to_live(id, state.machine.clock(), request.keys);
+    let info = leases.time_to_live(id, state.machine.clock(), request.keys).expect("the state works");
     let bytes = fuzzing::time_to_live(request.id, info.clone(), None).encode_to_vec();
     let response = plain::LeaseTimeToLiveResponse::decode(&bytes[..]).expect("a response is readable");
     assert_eq!(response.id, request.id);

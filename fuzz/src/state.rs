@@ -144,12 +144,12 @@ impl State {
         let leases = self.machine.leases(KeyspaceId::DEFAULT).expect(MEMORY_WORKS);
         let mut attached = 0;
         for kv in kvs.iter().filter(|kv| kv.lease != LeaseId::NONE) {
-            let info =
-                leases.time_to_live(kv.lease, ClockMillis::new(0), true).expect("a key's lease exists");
+            let info = leases.time_to_live(kv.lease, ClockMillis::new(0), true).expect(MEMORY_WORKS);
+            let info = info.expect("a key's lease exists");
             assert!(info.keys.iter().any(|key| key == kv.key()), "{kv:?} hangs on its lease");
             attached += 1;
         }
-        assert_eq!(leases.attached_keys(), attached, "nothing else hangs on leases");
+        assert_eq!(leases.attached_keys(), Ok(attached), "nothing else hangs on leases");
     }
 
     /// Loads the state again: it is the same. Then removes what compaction left to remove: nothing changes either.
@@ -178,7 +178,7 @@ impl State {
             floor: reader.floor(),
             applied: self.machine.applied(),
             clock: self.machine.clock(),
-            leases: self.machine.leases(KeyspaceId::DEFAULT).expect(MEMORY_WORKS).ids(),
+            leases: self.machine.leases(KeyspaceId::DEFAULT).expect(MEMORY_WORKS).ids().expect(MEMORY_WORKS),
             alarms: self.machine.alarms().len(),
             live_bytes: self.machine.live_bytes(),
         }

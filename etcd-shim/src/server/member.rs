@@ -129,7 +129,10 @@ impl StoreMember {
         let help = "Memory that the ring of recent events takes.";
         out.gauge("holdfast_watch_ring_bytes", help, watch.ring_bytes as f64);
         let help = "Leases that exist.";
-        out.gauge("holdfast_leases", help, self.keyspace.leases().len() as f64);
+        // Not known any more when the store has failed.
+        if let Ok(count) = self.keyspace.lease_count() {
+            out.gauge("holdfast_leases", help, count as f64);
+        }
     }
 }
 

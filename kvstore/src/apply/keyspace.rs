@@ -10,15 +10,14 @@ use std::sync::Arc;
 pub(super) struct Keyspace {
     pub(super) id: KeyspaceId,
     pub(super) versions: Versions,
-    /// Shared with readers; only the state machine changes it.
-    pub(super) leases: Arc<LeaseTable>,
+    pub(super) leases: LeaseTable,
 }
 
 impl Keyspace {
     /// Reads it from the engine; one that was never written to is empty.
     pub(super) fn load(id: KeyspaceId, engine: &Arc<dyn Engine>, cache: &Arc<ValueCache>) -> Result<Self> {
         let versions = Versions::load(id, engine.clone(), cache.clone())?;
-        let leases = Arc::new(LeaseTable::default());
+        let mut leases = LeaseTable::default();
         for (lease_id, lease) in stored::read_leases(&**engine, id)? {
             leases.restore(lease_id, lease);
         }
@@ -32,6 +31,14 @@ impl Keyspace {
                 )));
             }
         }
+        leases.publish();
         Ok(Self { id, versions, leases })
+    }
+
+    /// Shows readers everything up to here: what was done to leases after what was done to their keys, both as one. Call it
+    /// after the engine has the batch.
+    pub(super) fn publish(&mut self) {
+        self.versions.publish();
+        self.leases.publish();
     }
 }

@@ -11,7 +11,7 @@ use crate::types::{ClockMillis, InvalidRequest, LeaseId};
 use std::sync::Arc;
 
 pub(super) fn grant(
-    keyspace: &Keyspace,
+    keyspace: &mut Keyspace,
     id: LeaseId,
     ttl_s: i64,
     now: ClockMillis,
@@ -24,7 +24,7 @@ pub(super) fn grant(
 }
 
 pub(super) fn renew(
-    keyspace: &Keyspace,
+    keyspace: &mut Keyspace,
     ids: &[LeaseId],
     now: ClockMillis,
     epoch: u64,

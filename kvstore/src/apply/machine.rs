@@ -4,7 +4,7 @@ use super::keyspace::Keyspace;
 use super::stored::{self, Position};
 use super::{Stop, admission, leases, transaction};
 use crate::command::{Alarm, Batch, Command, Outcome};
-use crate::lease::LeaseTable;
+use crate::lease::LeaseReader;
 use crate::mvcc::{Event, Reader, Removal, RemovalProgress, RemovalScan, ValueCache};
 use crate::storage::{self, Engine};
 use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, LogIndex, RequestId, Result, Revision, Term};
@@ -60,7 +60,7 @@ impl Default for ApplyOptions {
     }
 }
 
-/// The replicated state. One thread owns it; [`Reader`]s and [`LeaseTable`]s go to others.
+/// The replicated state. One thread owns it; [`Reader`]s and [`LeaseReader`]s go to others.
 pub struct StateMachine {
     engine: Arc<dyn Engine>,
     cache: Arc<ValueCache>,
@@ -145,8 +145,8 @@ impl StateMachine {
     }
 
     /// The leases of a keyspace.
-    pub fn leases(&mut self, keyspace: KeyspaceId) -> Result<Arc<LeaseTable>> {
-        Ok(self.open(keyspace)?.leases.clone())
+    pub fn leases(&mut self, keyspace: KeyspaceId) -> Result<LeaseReader> {
+        Ok(self.open(keyspace)?.leases.reader())
     }
 
     /// Leases whose time is up at `now`, over all keyspaces, as [`Command::LeaseExpire`] wants them; no further one
@@ -204,7 +204,7 @@ impl StateMachine {
             let mut batch = storage::Batch::default();
             let progress = machine.open(keyspace)?.versions.apply_removal(removal, &mut batch)?;
             machine.engine.write(batch).map_err(stored::engine_failed)?;
-            machine.open(keyspace)?.versions.publish();
+            machine.open(keyspace)?.publish();
             Ok(progress)
         })
     }
@@ -263,10 +263,10 @@ impl StateMachine {
 
         let mut applied = Applied { outcomes: turn.outcomes, ..Applied::default() };
         for (id, changes) in turn.changed {
-            let versions = &mut self.open(id)?.versions;
-            versions.publish();
+            let keyspace = self.open(id)?;
+            keyspace.publish();
             if !changes.events.is_empty() {
-                applied.events.push((id, changes.events, versions.revision()));
+                applied.events.push((id, changes.events, keyspace.versions.revision()));
             }
             applied.floors.extend(changes.floor.map(|floor| (id, floor)));
         }

@@ -79,7 +79,7 @@ impl<'a> Writer<'a> {
         newest.map_or(LeaseId::NONE, |entry| entry.head().lease)
     }
 
-    fn detach(&self, lease: LeaseId, key: &[u8]) {
+    fn detach(&mut self, lease: LeaseId, key: &[u8]) {
         if lease != LeaseId::NONE {
             self.keyspace.leases.detach(lease, key);
         }

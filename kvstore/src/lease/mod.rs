@@ -1,7 +1,7 @@
 //! Leases: keys that live as long as somebody renews them.
 //!
 //! One [`LeaseTable`] holds the leases of one keyspace. The state machine changes it while it applies
-//! commands; RPC threads read it. Expiry is decided by the leader, which compares deadlines with its clock
+//! commands; RPC threads read it through [`LeaseReader`]s. Expiry is decided by the leader, which compares deadlines with its clock
 //! and proposes to end what has run out, and is carried out by everybody when that proposal is applied.
 //!
 //! Time is the replicated logical clock ([`ClockMillis`](crate::types::ClockMillis)) that travels with each
@@ -13,6 +13,8 @@
 //! tight loop costs one log entry for each slack, and a promise never depends on anybody's memory.
 //!
 //! Invariants:
+//! - what a reader sees of the leases is published together with what the same batch did to their keys: nobody is told that
+//!   a lease is gone and then reads one of its keys;
 //! - every lease is in the expiry order exactly once, under its present deadline;
 //! - a key hangs on at most one lease, and hangs on it exactly when its newest version says so: attachments
 //!   are not stored, they are rebuilt from the versions at start;
@@ -24,8 +26,12 @@
 //! a command is replicated), checkpoints (what was promised is replicated already), and the deletions
 //! themselves, which are ordinary versions and made in `apply`.
 
+mod reader;
 mod record;
 mod table;
+#[cfg(test)]
+mod tests;
 
+pub use reader::{LeaseInfo, LeaseReader};
 pub use record::{Lease, MAX_TTL_S};
-pub use table::{LeaseInfo, LeaseTable};
+pub use table::LeaseTable;

@@ -254,7 +254,7 @@ impl Keyspace {
     /// Those of every write.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>> {
         if self.inner.shared.reads_are_local() {
-            match self.parts().leases.get(id) {
+            match self.parts().leases.get(id)? {
                 None => return Ok(None),
                 Some(lease) if lease.covers(self.inner.shared.clock_now()) => return Ok(Some(lease.ttl_s)),
                 Some(_) => {}
@@ -266,14 +266,29 @@ impl Keyspace {
         }
     }
 
-    /// What is left of a lease; `None` when there is no such lease.
-    pub fn lease_time_to_live(&self, id: LeaseId, with_keys: bool) -> Option<LeaseInfo> {
+    /// What is left of a lease in this member's present state; `None` when there is no such lease. When a lease is gone, so
+    /// are its keys.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when the store has failed while it changed its leases.
+    pub fn lease_time_to_live(&self, id: LeaseId, with_keys: bool) -> Result<Option<LeaseInfo>> {
         self.parts().leases.time_to_live(id, self.inner.shared.clock_now(), with_keys)
     }
 
     /// All leases, those that expire first first.
-    pub fn leases(&self) -> Vec<LeaseId> {
+    ///
+    /// # Errors
+    /// As [`Keyspace::lease_time_to_live`].
+    pub fn leases(&self) -> Result<Vec<LeaseId>> {
         self.parts().leases.ids()
+    }
+
+    /// How many leases there are.
+    ///
+    /// # Errors
+    /// As [`Keyspace::lease_time_to_live`].
+    pub fn lease_count(&self) -> Result<usize> {
+        self.parts().leases.count()
     }
 
     /// Hash of the keyspace's history up to `at` (newest with `None`), equal on members with equal data.

@@ -7,7 +7,7 @@ use super::status::Status;
 use crate::apply::{ApplyOptions, StateMachine};
 use crate::command::{Alarm, Command, Outcome};
 use crate::consensus::{Node, NodeConfig, Restored};
-use crate::lease::LeaseTable;
+use crate::lease::LeaseReader;
 use crate::log::{Files, Log, LogConfig, OsFiles};
 use crate::mvcc::Reader;
 use crate::propose::Submission;
@@ -33,7 +33,7 @@ const START_TURNS_MAX: usize = 10_000;
 /// What of a keyspace can be used without asking the core.
 pub(super) struct KeyspaceParts {
     pub(super) reader: Reader,
-    pub(super) leases: Arc<LeaseTable>,
+    pub(super) leases: LeaseReader,
     pub(super) hub: Arc<Hub>,
 }
 

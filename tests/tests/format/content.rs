@@ -117,8 +117,8 @@ pub async fn content(store: &Store) -> String {
         );
         keys(&mut text, &kv).await;
         history(&mut text, &kv).await;
-        for lease in kv.leases() {
-            let info = kv.lease_time_to_live(lease, true).expect("a lease");
+        for lease in kv.leases().unwrap() {
+            let info = kv.lease_time_to_live(lease, true).unwrap().expect("a lease");
             assert!(info.remaining_ttl_s > info.granted_ttl_s / 2, "its time stands still");
             line(&mut text, format!("lease {lease}: {} s, keys {:?}", info.granted_ttl_s, info.keys));
         }

@@ -404,11 +404,11 @@ impl Subject {
             let at = ReadAt::Revision(Revision::new(at));
             self.read(&RangeQuery { at, ..RangeQuery::new(KeyRange::all()) })?;
         }
-        let mut leases: Vec<i64> = running.kv.leases().into_iter().map(LeaseId::get).collect();
+        let mut leases: Vec<i64> = running.kv.leases().unwrap().into_iter().map(LeaseId::get).collect();
         leases.sort_unstable();
         prop_assert_eq!(leases, self.model.leases.keys().copied().collect::<Vec<_>>());
         for id in steps::LEASES {
-            let info = running.kv.lease_time_to_live(LeaseId::new(id), true);
+            let info = running.kv.lease_time_to_live(LeaseId::new(id), true).unwrap();
             prop_assert_eq!(info.is_some(), self.model.leases.contains_key(&id));
             if let Some(info) = info {
                 prop_assert_eq!(info.keys, self.model.keys_of(id));

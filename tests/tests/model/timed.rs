@@ -32,7 +32,7 @@ async fn count(kv: &Keyspace) -> u64 {
 
 async fn ended(kv: &Keyspace, id: i64, limit: Duration) -> Duration {
     let started = Instant::now();
-    while kv.lease_time_to_live(LeaseId::new(id), false).is_some() {
+    while kv.lease_time_to_live(LeaseId::new(id), false).unwrap().is_some() {
         assert!(started.elapsed() < limit, "lease {id} does not end");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -59,7 +59,7 @@ async fn a_lease_ends_with_all_its_keys_in_one_revision_and_a_renewal_puts_it_of
     let session = kv.watch();
     session.create(WatchOptions::new(KeyRange::all())).expect("a watch");
 
-    while kv.lease_time_to_live(LeaseId::new(1), false).is_some() {
+    while kv.lease_time_to_live(LeaseId::new(1), false).unwrap().is_some() {
         assert_eq!(kv.lease_keep_alive(LeaseId::new(2)).await, Ok(Some(1)));
         assert!(began.elapsed() < SLACK, "the lease does not end");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -104,7 +104,7 @@ async fn a_restart_neither_ends_a_lease_nor_renews_it_for_ever() {
     let kv = store.keyspace(KeyspaceId::DEFAULT);
     let again = Instant::now();
     assert_eq!(count(&kv).await, 1, "the key is there");
-    let info = kv.lease_time_to_live(LeaseId::new(7), true).expect("the lease is there");
+    let info = kv.lease_time_to_live(LeaseId::new(7), true).unwrap().expect("the lease is there");
     assert_eq!((info.granted_ttl_s, info.keys.len()), (2, 1));
     ended(&kv, 7, SLACK).await;
     let lived = up + again.elapsed();
@@ -136,7 +136,11 @@ async fn a_renewal_covers_those_that_follow_soon_and_what_it_promised_survives()
     store.stop().await;
     drop((kv, store));
     let store = Store::open(config).expect("the store opens again");
-    let info = store.keyspace(KeyspaceId::DEFAULT).lease_time_to_live(id, false).expect("the lease is there");
+    let info = store
+        .keyspace(KeyspaceId::DEFAULT)
+        .lease_time_to_live(id, false)
+        .unwrap()
+        .expect("the lease is there");
     let passed = promised.elapsed().as_secs() as i64;
     assert!(info.remaining_ttl_s >= TTL_S - 1 - passed && info.remaining_ttl_s <= TTL_S, "{info:?}");
     store.stop().await;

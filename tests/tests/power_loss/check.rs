@@ -7,7 +7,7 @@ use crate::steps::LEASES;
 use holdfast_power::{Record, Recorder};
 use kvstore::command::{RangeQuery, ReadAt};
 use kvstore::mvcc::live_bytes_of;
-use kvstore::store::{Consistency, Delivered, Delivery, EventKind, Placement, WatchOptions};
+use kvstore::store::{Consistency, Delivered, Delivery, EventKind, Placement, Session, WatchOptions};
 use kvstore::{KeyRange, LeaseId, Revision};
 use std::collections::BTreeSet;
 
@@ -163,7 +163,7 @@ fn look(running: &Running, expected: &Expected<'_>) -> Model {
     check_history(running, &model);
     check_states(running, &model);
     for id in LEASES {
-        let info = kv.lease_time_to_live(LeaseId::new(id), true);
+        let info = kv.lease_time_to_live(LeaseId::new(id), true).unwrap();
         let (may_be, may_lack) = expected.lease(id, revision);
         assert!(if info.is_some() { may_be } else { may_lack }, "lease {id}: {info:?}");
         if let Some(info) = info {
@@ -172,7 +172,7 @@ fn look(running: &Running, expected: &Expected<'_>) -> Model {
             model.leases.insert(id, TTL_S);
         }
     }
-    let leases = kv.leases().into_iter().map(LeaseId::get).collect::<BTreeSet<_>>();
+    let leases = kv.leases().unwrap().into_iter().map(LeaseId::get).collect::<BTreeSet<_>>();
     assert_eq!(leases, model.leases.keys().copied().collect());
     assert_eq!(hash_found.hash, hash(&model), "the hash of the history");
     model
@@ -191,23 +191,26 @@ fn check_history(running: &Running, model: &Model) {
         ..WatchOptions::new(KeyRange::all()).from_revision(Revision::new(from))
     };
     session.create(options).expect("a watcher");
+    let (told, revision) = told_so_far(running, &session);
+    assert_eq!(revision, model.revision());
+    let expected: Vec<_> = model.changes.iter().filter(|change| change.revision >= from).cloned().collect();
+    assert_eq!(told.len(), expected.len(), "the number of changes since {from}");
+    for (told, expected) in told.iter().zip(&expected) {
+        assert_eq!(told, expected, "at revision {}", expected.revision);
+    }
+}
+
+/// All that a session's watcher is told up to now, and the revision that this is.
+pub fn told_so_far(running: &Running, session: &Session) -> (Vec<Change>, i64) {
     session.request_progress();
     let mut told = Vec::new();
     loop {
         match running.run(session.next()) {
             Delivery::Created { .. } => {}
-            Delivery::Progress { revision, .. } => {
-                assert_eq!(revision.get(), model.revision());
-                break;
-            }
+            Delivery::Progress { revision, .. } => return (told, revision.get()),
             Delivery::Canceled { reason, .. } => panic!("the watcher is cancelled: {reason:?}"),
             Delivery::Events { events, .. } => told.extend(events.iter().map(change_of)),
         }
-    }
-    let expected: Vec<_> = model.changes.iter().filter(|change| change.revision >= from).cloned().collect();
-    assert_eq!(told.len(), expected.len(), "the number of changes since {from}");
-    for (told, expected) in told.iter().zip(&expected) {
-        assert_eq!(told, expected, "at revision {}", expected.revision);
     }
 }
 

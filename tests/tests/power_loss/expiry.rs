@@ -12,14 +12,14 @@
 //! openings, so no more than the time that the processes before had lived, as a clock here measured it. Nothing fails
 //! because a machine is slow.
 
-use crate::check::change_of;
+use crate::check::told_so_far;
 use crate::expiry_life::{Known, LONG, Life, Living, Promise, SHORT, live, open, watch_all};
 use crate::oracle::Change;
 use crate::{scratch, seed, variable};
 use bytes::Bytes;
 use holdfast_power::{Image, Random};
 use kvstore::LeaseId;
-use kvstore::store::{Delivery, LeaseInfo, Placement};
+use kvstore::store::{LeaseInfo, Placement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
@@ -73,22 +73,11 @@ fn look(image: &Image, placement: Placement) -> Found {
         let began = Instant::now();
         let running = open(&root.join("data"), SLOW_MS, placement);
         let session = watch_all(&running);
-        session.request_progress();
-        let mut told = Vec::new();
-        loop {
-            match running.run(session.next()) {
-                Delivery::Created { .. } => {}
-                Delivery::Progress { revision, .. } => {
-                    let newest = told.last().map_or(1, |change: &Change| change.revision);
-                    assert_eq!((revision.get(), newest), (newest, running.kv.revision().get()));
-                    break;
-                }
-                Delivery::Canceled { reason, .. } => panic!("the watcher is cancelled: {reason:?}"),
-                Delivery::Events { events, .. } => told.extend(events.iter().map(change_of)),
-            }
-        }
-        let info = |id: LeaseId| Some((id.get(), running.kv.lease_time_to_live(id, true)?));
-        let ids = running.kv.leases();
+        let (told, revision) = told_so_far(&running, &session);
+        let newest = told.last().map_or(1, |change| change.revision);
+        assert_eq!((revision, newest), (newest, running.kv.revision().get()));
+        let info = |id: LeaseId| Some((id.get(), running.kv.lease_time_to_live(id, true).unwrap()?));
+        let ids = running.kv.leases().unwrap();
         let leases = SHORT.chain(LONG).filter_map(|lease| info(LeaseId::new(lease))).collect();
         let found =
             Found { told, leases, ids: ids.into_iter().map(LeaseId::get).collect(), took: began.elapsed() };

@@ -200,7 +200,8 @@ impl Living {
                 rests += 1;
             }
             for lease in left.clone() {
-                if self.running.kv.lease_time_to_live(LeaseId::new(lease), false).is_none() {
+                let info = self.running.kv.lease_time_to_live(LeaseId::new(lease), false);
+                if info.expect("the store works").is_none() {
                     self.known.gone.push((self.recorder.position(), lease));
                     left.remove(&lease);
                     let promise = self.known.promises.iter().rfind(|promise| promise.lease == lease);

@@ -1,25 +1,28 @@
 //! Granting, renewing, ending; what hangs on a lease.
 
 use super::*;
-use crate::lease::{LeaseTable, MAX_TTL_S};
+use crate::lease::{LeaseReader, MAX_TTL_S};
 use crate::types::InvalidRequest;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 const A: LeaseId = LeaseId::new(1);
 const B: LeaseId = LeaseId::new(2);
 
 impl Fixture {
-    fn leases(&mut self) -> Arc<LeaseTable> {
+    fn leases(&mut self) -> LeaseReader {
         self.machine.leases(KeyspaceId::DEFAULT).unwrap()
     }
 
     fn keys_of(&mut self, id: LeaseId) -> Vec<String> {
-        let info = self.leases().time_to_live(id, ClockMillis::new(0), true).expect("the lease is there");
+        let info = self.leases().time_to_live(id, ClockMillis::new(0), true).unwrap();
+        let info = info.expect("the lease is there");
         info.keys.iter().map(|key| text(key)).collect()
     }
 
     fn remaining_s(&mut self, id: LeaseId) -> i64 {
         let now = self.machine.clock();
-        self.leases().time_to_live(id, now, false).expect("the lease is there").remaining_ttl_s
+        let info = self.leases().time_to_live(id, now, false).unwrap();
+        info.expect("the lease is there").remaining_ttl_s
     }
 
     fn expire(&mut self, leases: Vec<(LeaseId, u64)>) -> i64 {
@@ -46,7 +49,7 @@ fn granting_takes_no_revision_and_an_id_is_taken_once() {
     assert_eq!(fixture.grant(2, MAX_TTL_S + 1), Err(InvalidRequest::LeaseTtlTooLarge.into()));
     assert!(fixture.grant(3, MAX_TTL_S).is_ok());
     assert!(fixture.grant(-4, 5).is_ok(), "any id but 0");
-    assert_eq!(fixture.leases().ids(), [LeaseId::new(-4), A, LeaseId::new(3)]);
+    assert_eq!(fixture.leases().ids().unwrap(), [LeaseId::new(-4), A, LeaseId::new(3)]);
     assert_eq!(fixture.remaining_s(A), 10);
 }
 
@@ -85,7 +88,7 @@ fn revoking_deletes_the_keys_sorted_in_one_revision() {
     assert_eq!(revoked, Ok(Outcome::LeaseRevoked { revision: Revision::new(3) }));
     let deleted = |sub, key: &str| (3, sub, EventKind::Delete, key.to_string());
     assert_eq!(fixture.event_list(), [deleted(0, "a"), deleted(1, "b")]);
-    assert_eq!(fixture.leases().ids(), [B]);
+    assert_eq!(fixture.leases().ids().unwrap(), [B]);
     let again = fixture.command(Command::LeaseRevoke { id: A });
     assert_eq!(again, Err(InvalidRequest::LeaseNotFound.into()));
     assert_eq!(fixture.run(vec![put_leased("a", 1)]).unwrap_err(), InvalidRequest::LeaseNotFound.into());
@@ -94,7 +97,7 @@ fn revoking_deletes_the_keys_sorted_in_one_revision() {
     let empty = fixture.command(Command::LeaseRevoke { id: LeaseId::new(5) });
     assert_eq!(empty, Ok(Outcome::LeaseRevoked { revision: Revision::new(3) }), "no keys, no revision");
     fixture.reload();
-    assert_eq!(fixture.leases().ids(), [B]);
+    assert_eq!(fixture.leases().ids().unwrap(), [B]);
 }
 
 #[test]
@@ -188,4 +191,47 @@ fn expired_leases_of_all_keyspaces_share_the_bound() {
     assert_eq!(found(3), [(first, 2), (second, 1)]);
     assert_eq!(found(1), [(first, 1)]);
     assert_eq!(found(0), []);
+}
+
+/// Who is told that a lease is gone reads what the end of it made, and who is told of a key on a lease can read that key,
+/// however readers are served. Each round has a lease of its own, which gets a key in revision `2 * round` and ends in the
+/// next one.
+#[test]
+fn a_lease_and_its_keys_come_and_go_together_for_readers() {
+    for changes_in_place in [false, true] {
+        let mut fixture = Fixture::new();
+        let options = ApplyOptions { changes_in_place, ..ApplyOptions::default() };
+        fixture.machine = StateMachine::load(fixture.engine.clone(), options).unwrap();
+        let (leases, reader) = (fixture.leases(), fixture.machine.reader(KeyspaceId::DEFAULT).unwrap());
+        // The last round whose lease has its key.
+        let begun = AtomicI64::new(0);
+        let look = |round: i64| {
+            let revision = || reader.revision().get();
+            let info = |round| leases.time_to_live(LeaseId::new(round), ClockMillis::new(0), true).unwrap();
+            if round > 0 && info(round).is_none() {
+                assert!(revision() > 2 * round, "lease {round} is gone, its key is not");
+            }
+            if info(round + 1).is_some_and(|info| !info.keys.is_empty()) {
+                assert!(revision() >= 2 * (round + 1), "lease {} has a key that is not there", round + 1);
+            }
+        };
+        const ROUNDS: i64 = 3_000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                loop {
+                    let round = begun.load(Ordering::Relaxed);
+                    look(round);
+                    if round == ROUNDS {
+                        break;
+                    }
+                }
+            });
+            for round in 1..=ROUNDS {
+                fixture.grant(round, 10).unwrap();
+                assert_eq!(fixture.write(vec![put_leased("key", round)]), 2 * round);
+                begun.store(round, Ordering::Relaxed);
+                fixture.command(Command::LeaseRevoke { id: LeaseId::new(round) }).unwrap();
+            }
+        });
+    }
 }

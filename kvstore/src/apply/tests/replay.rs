@@ -150,6 +150,7 @@ fn memory(machine: &mut StateMachine) -> String {
         let leases = machine.leases(keyspace).unwrap();
         let infos: Vec<_> = leases
             .ids()
+            .unwrap()
             .into_iter()
             .map(|id| (id, leases.get(id), leases.time_to_live(id, machine.clock(), true)))
             .collect();
