@@ -103,6 +103,7 @@ impl Store {
         let tick = Duration::from_millis(config.heartbeat_ms);
         // Five seconds and two election timeouts: etcd's patience with a linearizable read.
         let patience_ticks = (5_000 + 2 * config.election_ms) / config.heartbeat_ms;
+        let directory_place = data_dir.place()?;
         let mut core = Core::new(CoreParts {
             node,
             log,
@@ -114,7 +115,7 @@ impl Store {
             reads: ReadBarriers::new(data_dir.node_id, boot_nonce, patience_ticks),
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
-            place: data_dir.place()?,
+            place: directory_place.clone(),
         });
         lead(&mut core).map_err(|error| refuse_start(&data_dir, error))?;
         data_dir.mark_begun()?;
@@ -123,7 +124,7 @@ impl Store {
         let lock = Arc::clone(&data_dir.lock);
         threads
             .handles
-            .extend(spawn_helpers(&shared, &jobs, data_dir.place()?, lock, tick).map_err(spawn_failed)?);
+            .extend(spawn_helpers(&shared, &jobs, directory_place, lock, tick).map_err(spawn_failed)?);
         let core =
             place(core, config.placement, &shared, &data_dir.lock, &mut threads).map_err(spawn_failed)?;
         let cluster_id = data_dir.cluster_id;

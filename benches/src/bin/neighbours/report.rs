@@ -40,12 +40,12 @@ impl Row<'_> {
         if added_mib > bound_mib {
             row.faults.push(format!("{added_mib} MiB of memory, {bound_mib} are the bound"));
         }
-        for (told, count) in row.trial.attacker.told() {
+        let told = row.trial.attacker.told();
+        for (told, count) in &told {
             if !attack.expected.iter().any(|expected| told.starts_with(expected)) {
                 row.faults.push(format!("the attacker was told {count} times: {told}"));
             }
         }
-        let told = row.trial.attacker.told();
         let is_any_told = |required: &&str| told.keys().any(|told| told.starts_with(required));
         if !is_short && !attack.required.is_empty() && !attack.required.iter().any(is_any_told) {
             row.faults.push(format!("the attack was none: nobody was told {}", attack.required.join(" or ")));

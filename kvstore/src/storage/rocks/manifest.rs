@@ -11,6 +11,7 @@
 //! at the same data either way. So an engine that is opened to be read looks at a copy of the directory, of links,
 //! whose manifest ends before the first bad record, and nothing is changed; opened to be written, it cuts the manifest.
 
+use super::CURRENT_FILE;
 use super::directory::{explain, io_error};
 use crate::storage::EngineError;
 use std::fs::{self, OpenOptions};
@@ -93,7 +94,7 @@ pub(super) fn acquit(dir: &Path, mut error: EngineError) -> EngineError {
 
 /// The manifest that `CURRENT` names, and what is in it.
 fn newest(dir: &Path) -> Option<(PathBuf, Vec<u8>)> {
-    let name = fs::read_to_string(dir.join("CURRENT")).ok()?;
+    let name = fs::read_to_string(dir.join(CURRENT_FILE)).ok()?;
     let path = dir.join(name.trim_end());
     let bytes = fs::read(&path).ok()?;
     Some((path, bytes))

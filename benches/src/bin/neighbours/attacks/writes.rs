@@ -52,34 +52,27 @@ pub async fn large_values(attacker: Attacker) {
 
 /// Everything at once, then a rest.
 pub async fn bursts(attacker: Attacker) {
-    let mut connections = Vec::new();
-    for _ in 0..8 {
-        connections.push(attacker.kv().await);
-    }
-    while attacker.goes_on() {
-        let (mut burst, begun) = (JoinSet::new(), Instant::now());
-        for n in 0..attacker.scale(20_000usize, 4_000) {
-            let (mut kv, attacker) = (connections[n % connections.len()].clone(), attacker.clone());
-            burst.spawn(async move { attacker.tell(&kv.put(put(format!("/attack/burst/{n}"), 100)).await) });
-        }
-        burst.join_all().await;
-        attacker.note(format!("a burst took {:.1} s", begun.elapsed().as_secs_f64()));
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
+    let puts = attacker.scale(20_000, 4_000);
+    burst_after_burst(attacker, 8, puts, 100).await;
 }
 
 /// More of the largest values at once than may be in flight, each on a connection of its own; then a rest.
 pub async fn large_bursts(attacker: Attacker) {
+    let puts = attacker.scale(200, 160);
+    burst_after_burst(attacker, puts, puts, LARGE_VALUE_BYTES).await;
+}
+
+async fn burst_after_burst(attacker: Attacker, connection_count: usize, puts: usize, value_bytes: usize) {
     let mut connections = Vec::new();
-    for _ in 0..attacker.scale(200, 160) {
+    for _ in 0..connection_count {
         connections.push(attacker.kv().await);
     }
     while attacker.goes_on() {
         let (mut burst, begun) = (JoinSet::new(), Instant::now());
-        for (client, kv) in connections.iter().enumerate() {
-            let (mut kv, attacker) = (kv.clone(), attacker.clone());
-            let key = format!("/attack/large/{client}");
-            burst.spawn(async move { attacker.tell(&kv.put(put(key, LARGE_VALUE_BYTES)).await) });
+        for n in 0..puts {
+            let (mut kv, attacker) = (connections[n % connections.len()].clone(), attacker.clone());
+            let key = format!("/attack/burst/{n}");
+            burst.spawn(async move { attacker.tell(&kv.put(put(key, value_bytes)).await) });
         }
         burst.join_all().await;
         attacker.note(format!("a burst took {:.1} s", begun.elapsed().as_secs_f64()));
