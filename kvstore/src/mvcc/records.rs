@@ -159,14 +159,20 @@ impl Records<'_> {
     }
 }
 
-/// An engine's failure is final: whoever sees this error stops the store.
+/// A read of the engine has failed. It ends the store if it was the writer's.
 pub(super) fn engine_failed(error: EngineError) -> Error {
-    let error = Error::from(error);
-    if matches!(error, Error::Damaged { .. }) {
-        // The client is told too, but it is the operator who can do something.
-        tracing::error!(%error, "damaged data was found");
+    // The client is told too, but it is the operator who can do something.
+    match Error::from(error) {
+        error @ Error::Damaged { .. } => {
+            tracing::error!(%error, "damaged data was found");
+            error
+        }
+        Error::Poisoned(what) => {
+            tracing::error!(error = what, "data could not be read");
+            Error::Unreadable(what)
+        }
+        other => other,
     }
-    error
 }
 
 pub(super) fn damaged_record(id: VersionId) -> Error {

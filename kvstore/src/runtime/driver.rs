@@ -128,7 +128,7 @@ fn after(turn: Result<Turn>, core: &mut Core, waker: &Waker) -> Ran {
 /// Why the store ends, and what to do about it.
 fn last_words(error: Error) -> String {
     let text = match error {
-        Error::Poisoned(text) => text,
+        Error::Poisoned(text) | Error::Unreadable(text) => text,
         other => other.to_string(),
     };
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));

@@ -316,7 +316,7 @@ pub(super) fn log_config(config: &Config, dir: PathBuf, must_exist: bool) -> Log
 /// What would end a running store is at the start an error about its files.
 fn refuse_start(data_dir: &DataDir, error: Error) -> Error {
     let what = match error {
-        Error::Poisoned(what) => what,
+        Error::Poisoned(what) | Error::Unreadable(what) => what,
         Error::Damaged { path, offset, reason } if path.is_relative() => {
             return Error::Damaged { path: data_dir.path().join(path), offset, reason };
         }

@@ -109,6 +109,9 @@ pub enum Error {
     /// The store stopped itself: a sync failed or an invariant broke. Nothing was acknowledged after that.
     #[error("the store stopped itself: {0}")]
     Poisoned(String),
+    /// The disk did not give what a read needs. Nothing else is wrong: the store goes on, and a later read may succeed.
+    #[error("the data could not be read: {0}")]
+    Unreadable(String),
     /// The data directory cannot be used.
     #[error("{path}: {reason}", path = path.display())]
     DataDir {
@@ -142,7 +145,9 @@ impl Error {
             Error::Invalid(_) | Error::Config(_) | Error::Snapshot(_) => Action::FixRequest,
             Error::Compacted { .. } | Error::FutureRevision { .. } => Action::Compacted,
             Error::NoSpace(_) | Error::TooManyRequests => Action::Exhausted,
-            Error::NotLeader { .. } | Error::NoLeader | Error::Timeout => Action::RetryElsewhere,
+            Error::NotLeader { .. } | Error::NoLeader | Error::Timeout | Error::Unreadable(_) => {
+                Action::RetryElsewhere
+            }
             Error::OutcomeUnknown(_) => Action::OutcomeUnknown,
             Error::Stopped
             | Error::Poisoned(_)

@@ -5,6 +5,7 @@
  *   FAULTY_AFTER   how many such calls work first
  *   FAULTY_TIMES   how many fail then; 0: all
  *   FAULTY_ERRNO   the error; 0: a read or write moves half of what was asked for, but something
+ *   FAULTY_WHILE   only while this file exists; without it, always
  *   FAULTY_NOTE    a file that gets a line with the path for each failure, before the program learns of it
  *
  * A sync that fails does to a file what Linux may do: what was written since the last good sync is gone, and later
@@ -26,7 +27,7 @@
 #include <unistd.h>
 
 static struct {
-    const char *call, *path, *note;
+    const char *call, *path, *whilst, *note;
     long after, times;
     int error;
 } fault;
@@ -39,6 +40,7 @@ __attribute__((constructor)) static void begin(void)
     const char *number;
     fault.call = getenv("FAULTY_CALL");
     fault.path = getenv("FAULTY_PATH");
+    fault.whilst = getenv("FAULTY_WHILE");
     fault.note = getenv("FAULTY_NOTE");
     fault.after = (number = getenv("FAULTY_AFTER")) ? atol(number) : 0;
     fault.times = (number = getenv("FAULTY_TIMES")) ? atol(number) : 1;
@@ -62,6 +64,8 @@ static int strikes(const char *call, const char *path)
 {
     int strike;
     if (!fault.call || strcmp(call, fault.call) || !fault.path || !strstr(path, fault.path))
+        return 0;
+    if (fault.whilst && syscall(SYS_faccessat, AT_FDCWD, fault.whilst, F_OK) != 0)
         return 0;
     pthread_mutex_lock(&lock);
     strike = seen++ >= fault.after && (!fault.times || failed < fault.times);

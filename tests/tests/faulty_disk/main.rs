@@ -12,6 +12,7 @@
 
 mod library;
 mod load;
+mod reads;
 mod restore;
 mod server;
 mod space;

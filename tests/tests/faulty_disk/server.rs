@@ -47,6 +47,11 @@ impl Place {
         self.directory.path().join("note")
     }
 
+    /// A fault may be bound to this file, see [`Fault::environment`](crate::library::Fault::environment).
+    pub fn trigger(&self) -> PathBuf {
+        self.directory.path().join("trigger")
+    }
+
     pub fn channel(&self) -> Channel {
         let url = format!("unix://{}", self.directory.path().join("socket").display());
         Endpoint::from_shared(url).expect("our own URL").connect_lazy()
