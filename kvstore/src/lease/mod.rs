@@ -6,7 +6,7 @@
 //!
 //! Time is the replicated logical clock ([`ClockMillis`](crate::types::ClockMillis)) that travels with each
 //! batch. It stands still while no leader is at work, so a deadline survives a restart and an outage makes a
-//! lease live longer, never shorter.
+//! lease live longer, never shorter; and it stands still while the leader's disk does (`runtime/clock.rs`).
 //!
 //! A renewal stores a deadline a little beyond the time to live (its *slack*). Until the slack is used up, the stored
 //! deadline covers what further renewals promise, and they are answered from the table: a client that renews in a

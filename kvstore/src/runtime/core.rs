@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of commands that go into one log write: bounds the time of one sync and the memory of one frame.
 const TURN_BYTES_MAX: usize = 8 << 20;
@@ -30,7 +30,9 @@ pub(crate) struct Core {
     pub(super) machine: StateMachine,
     pub(super) shared: Arc<Shared>,
     pub(super) jobs: Arc<JobQueue>,
-    pub(super) clock: LogicalClock,
+    pub(super) clock: Arc<LogicalClock>,
+    /// How far apart ticks are.
+    tick: Duration,
     pub(super) policy: Policy,
     pub(super) wakes: WakeList,
     /// Sessions of watchers that have something to read.
@@ -73,13 +75,16 @@ pub(crate) struct CoreParts {
     /// The lock on the data directory.
     pub(crate) directory: Arc<DirectoryLock>,
     pub(crate) place: Place,
+    /// How far apart ticks are.
+    pub(crate) tick: Duration,
 }
 
 impl Core {
     pub(crate) fn new(mut parts: CoreParts) -> Self {
         parts.policy.inherit_alarms(parts.machine.alarms());
         Self {
-            clock: LogicalClock::starting_at(parts.machine.clock()),
+            clock: Arc::new(LogicalClock::starting_at(parts.machine.clock(), parts.tick)),
+            tick: parts.tick,
             node: parts.node,
             log: parts.log,
             machine: parts.machine,
@@ -113,8 +118,8 @@ impl Core {
     /// Goes on with the clock that the log's entries had come to, not with that of the older state on disk: due once
     /// they are applied, before anybody is served.
     pub(crate) fn start_clock(&mut self) {
-        self.clock = LogicalClock::starting_at(self.machine.clock());
-        self.shared.set_clock(self.clock);
+        self.clock = Arc::new(LogicalClock::starting_at(self.machine.clock(), self.tick));
+        self.shared.set_clock(Arc::clone(&self.clock));
     }
 
     /// Whether this member leads and has applied what it inherited.
@@ -252,6 +257,7 @@ impl Core {
     pub(super) fn persisted(&mut self, append: Append, under_way: &UnderWay) -> Result<Input> {
         self.log.finish_append(append)?;
         let took = under_way.started.elapsed();
+        self.clock.sign();
         self.shared.metrics.log_sync.observe(took);
         self.sync_pace.observe(self.log.last_write());
         Ok(Input::Persisted(under_way.number))

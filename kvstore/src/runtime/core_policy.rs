@@ -106,7 +106,7 @@ impl Core {
         }
         if self.policy.expire_request.is_none() && self.machine.has_leases() {
             // The turn that this tick is in ends them.
-            self.policy.expiry_goes_on = self.machine.has_expired(now);
+            self.policy.expiry_goes_on = self.machine.has_expired(self.clock.overdue());
             let is_due = now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS;
             // One for both, if two ticks have come together.
             if is_due && !self.policy.expiry_goes_on && self.turn.writes.is_empty() {
@@ -117,9 +117,11 @@ impl Core {
         Ok(())
     }
 
-    /// Whether leases are to be ended in the next turn.
+    /// Whether leases are to be ended in the next turn. Not while a member is corrupt: to end one would be refused as every
+    /// change of data, and tried again at once, for ever.
     pub(super) fn has_expired_leases(&self) -> bool {
-        self.policy.expiry_goes_on && self.policy.expire_request.is_none()
+        let is_possible = || !self.machine.alarms().iter().any(|alarm| alarm.kind == AlarmKind::Corrupt);
+        self.policy.expiry_goes_on && self.policy.expire_request.is_none() && is_possible()
     }
 
     /// The commands that end some of the leases whose time is up. They are the first that are proposed next.
@@ -127,8 +129,7 @@ impl Core {
         if !self.has_expired_leases() {
             return Vec::new();
         }
-        let now = self.clock.now();
-        let expired = self.machine.expired(now, EXPIRE_WORK_MAX);
+        let expired = self.machine.expired(self.clock.overdue(), EXPIRE_WORK_MAX);
         let count: usize = expired.iter().map(|(_, leases)| leases.len()).sum();
         self.policy.expiry_goes_on = count > 0;
         if count == 0 {

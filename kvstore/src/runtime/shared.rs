@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     /// Bytes of the raft log's live segments.
     pub(crate) log_bytes: AtomicU64,
     /// The leader's clock, from its start on.
-    clock: OnceLock<LogicalClock>,
+    clock: OnceLock<Arc<LogicalClock>>,
     alarms: Mutex<BTreeSet<Alarm>>,
 }
 
@@ -50,13 +50,13 @@ impl Shared {
         }
     }
 
-    pub(crate) fn set_clock(&self, clock: LogicalClock) {
+    pub(crate) fn set_clock(&self, clock: Arc<LogicalClock>) {
         assert!(self.clock.set(clock).is_ok(), "a store has one core");
     }
 
     /// The time by the leader's clock.
     pub(crate) fn clock_now(&self) -> ClockMillis {
-        self.clock.get().map_or(ClockMillis::new(0), LogicalClock::now)
+        self.clock.get().map_or(ClockMillis::new(0), |clock| clock.now())
     }
 
     /// Whether the published state answers linearizable reads as it is, see [`crate::read`].

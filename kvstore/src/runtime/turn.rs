@@ -69,6 +69,7 @@ impl Core {
     /// Any error is the end: the caller must not call again but [`Core::fail`].
     pub(crate) fn turn(&mut self, mut work: Work) -> Result<Turn> {
         assert!(self.turn.under_way.is_none(), "the last turn is done");
+        self.clock.sign();
         let done = self.work_off(&mut work);
         if done.is_err() {
             self.turn.undone = work;

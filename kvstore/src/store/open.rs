@@ -116,6 +116,7 @@ impl Store {
             boot_nonce,
             directory: Arc::clone(&data_dir.lock),
             place: directory_place.clone(),
+            tick,
         });
         lead(&mut core).map_err(|error| refuse_start(&data_dir, error))?;
         data_dir.mark_begun()?;

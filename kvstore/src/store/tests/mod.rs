@@ -3,13 +3,13 @@
 mod adaptive;
 mod directory;
 mod disk;
+mod leases;
 mod snapshot;
 mod space;
 
 use super::{Config, Consistency, Delivery, Keyspace, Placement, Store, WatchOptions};
 use crate::command::{Projection, RangeQuery};
 use crate::propose::COMMAND_BYTES_IN_FLIGHT_MAX;
-use crate::runtime::EXPIRE_WORK_MAX;
 use crate::types::{Error, KeyRange, KeyspaceId, LeaseId, Result, Revision};
 use disk::Disk;
 use std::future::Future;
@@ -444,84 +444,4 @@ async fn a_stop_answers_the_large_commands_that_wait() {
     assert!(answers[0] && !answers[9], "{answers:?}");
     stop.await;
     core.await.unwrap();
-}
-
-/// What a kill would leave of the store's directory: everything that was written, flushed by nobody.
-fn as_killed(config: &Config, home: &TempDir) -> Config {
-    let copy = Config { data_dir: home.path().join("data"), ..config.clone() };
-    for part in ["", "log", "state"] {
-        std::fs::create_dir_all(copy.data_dir.join(part)).unwrap();
-        for entry in std::fs::read_dir(config.data_dir.join(part)).unwrap() {
-            let path = entry.unwrap().path();
-            // A segment that is being made ready may be gone again.
-            if let Some(bytes) = path.is_file().then(|| std::fs::read(&path).ok()).flatten() {
-                std::fs::write(copy.data_dir.join(part).join(path.file_name().unwrap()), bytes).unwrap();
-            }
-        }
-    }
-    copy
-}
-
-/// The state on disk may be hours older than the log: its clock must not be what a start goes on with.
-#[tokio::test]
-async fn a_kill_does_not_turn_the_clock_of_leases_back() {
-    let [directory, home] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let config = Config { heartbeat_ms: 20, election_ms: 200, ..config(&directory, Placement::Thread) };
-    let store = Store::open(config.clone()).unwrap();
-    let kv = default_keyspace(&store);
-    let (short, long) = (LeaseId::new(1), LeaseId::new(2));
-    in_time(kv.lease_grant(short, 3)).await.unwrap();
-    in_time(kv.lease_grant(long, 30)).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
-    in_time(kv.put("a", "carries the clock")).await.unwrap();
-
-    let killed = as_killed(&config, &home);
-    let left = |kv: &Keyspace, id| kv.lease_time_to_live(id, false).unwrap().map(|info| info.remaining_ttl_s);
-    let again = Store::open(killed.clone()).unwrap();
-    let kv = default_keyspace(&again);
-    assert!(matches!(left(&kv, short), None | Some(0)), "{:?} of 3 s after 2.5 s", left(&kv, short));
-    let promised = std::time::Instant::now();
-    assert_eq!(in_time(kv.lease_keep_alive(long)).await, Ok(Some(30)));
-    in_time(again.stop()).await;
-    drop((kv, again));
-
-    let again = Store::open(killed).unwrap();
-    let left = left(&default_keyspace(&again), long).unwrap();
-    assert!(left >= 29 - promised.elapsed().as_secs() as i64, "{left} s of the 30 s that were promised");
-    in_time(again.stop()).await;
-    in_time(store.stop()).await;
-}
-
-/// Thousands that end together hold nobody up for long, and need no tick for every hundred of them.
-#[tokio::test]
-async fn many_leases_that_end_together_do_so_in_small_steps_without_a_pause() {
-    const LEASES: i64 = 3_000;
-    let directory = tempfile::tempdir().unwrap();
-    let config = Config { heartbeat_ms: 500, election_ms: 2_500, ..config(&directory, Placement::Thread) };
-    let store = Store::open(config).unwrap();
-    let kv = default_keyspace(&store);
-    let grants: Vec<_> = (1..=LEASES)
-        .map(|id| {
-            let kv = kv.clone();
-            tokio::spawn(async move { kv.lease_grant(LeaseId::new(id), 4).await })
-        })
-        .collect();
-    for grant in grants {
-        in_time(grant).await.unwrap().unwrap();
-    }
-    let entries = store.metrics().entries_proposed;
-    let until = async |left: usize| {
-        while kv.leases().unwrap().len() > left {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    in_time(until(LEASES as usize - 1)).await;
-    let begun = std::time::Instant::now();
-    in_time(until(0)).await;
-    let took = begun.elapsed();
-    let entries = store.metrics().entries_proposed - entries;
-    assert!(entries >= LEASES as u64 / EXPIRE_WORK_MAX as u64, "{entries} entries");
-    // At a hundred for each tick, 15 s.
-    assert!(took < Duration::from_secs(10), "{took:?}");
-    in_time(store.stop()).await;
 }
