@@ -75,9 +75,10 @@ impl Lease for LeaseService {
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         self.shared.keyspace.read_barrier().await.map_err(status::of)?;
+        // First: a client that watches from behind a revision that is too late misses something.
+        let header = self.shared.header_now();
         let info = self.shared.keyspace.lease_time_to_live(LeaseId::new(id), keys).map_err(status::of)?;
         let is_long = info.as_ref().is_some_and(|info| info.keys.len() > SMALL_READ_KEYS_MAX);
-        let header = self.shared.header_now();
         if is_long {
             return self
                 .shared
@@ -92,8 +93,8 @@ impl Lease for LeaseService {
         _: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
         // Not looked up beside: whoever is put off while it holds the leases' lock puts off everybody.
-        let leases = self.shared.keyspace.leases().map_err(status::of)?;
         let header = self.shared.header_now();
+        let leases = self.shared.keyspace.leases().map_err(status::of)?;
         if leases.len() <= SMALL_READ_KEYS_MAX {
             return Ok(Response::new(lease::leases(leases, header)));
         }

@@ -135,9 +135,7 @@ impl WatchStream {
             Some(Ok(request)) => {
                 match request.request_union {
                     Some(RequestUnion::CreateRequest(create)) => self.create(create),
-                    Some(RequestUnion::CancelRequest(cancel)) => {
-                        self.session.cancel(cancel.watch_id);
-                    }
+                    Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
                     Some(RequestUnion::ProgressRequest(_)) => self.session.request_progress(),
                     // A request of a newer protocol does not end the stream.
                     None => {}
@@ -168,6 +166,13 @@ impl WatchStream {
                 }
             }
             Err(reason) => self.refusals.push_back((self.accepted, reason)),
+        }
+    }
+
+    fn cancel(&mut self, id: i64) {
+        // Not when the end is told: by then the client may have given the id to another watch.
+        if self.session.cancel(id) {
+            self.fragmented.remove(&id);
         }
     }
 
@@ -205,7 +210,9 @@ impl WatchStream {
                 ..Default::default()
             }),
             Delivery::Canceled { id, reason } => {
-                self.fragmented.remove(&id);
+                if reason != CancelReason::Requested {
+                    self.fragmented.remove(&id);
+                }
                 let revision = match reason {
                     CancelReason::Requested | CancelReason::Unreadable => self.shared.keyspace.revision(),
                     CancelReason::Compacted { .. } => Revision::NONE,

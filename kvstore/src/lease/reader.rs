@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Ids that are listed while the writer waits: some ten microseconds of work.
 pub(super) const IDS_PIECE: usize = 1_024;
+/// How often a list is begun again because leases came or went meanwhile, before the writer has to wait for the whole.
+const IDS_ATTEMPTS: usize = 4;
 
 /// What a client asks about a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,13 +57,27 @@ impl LeaseReader {
         Ok(self.look()?.leases.get(&id).map(|held| held.lease))
     }
 
-    /// All ids, the one that ends first in front. Read in pieces, so that the writer waits for one of them at most: a lease
-    /// that is granted, renewed or ended meanwhile may be in another place, or not be there.
+    /// All ids of one moment, nearly in the order of their ends: a lease that is renewed meanwhile may be in another place.
+    /// Read in pieces, so that the writer waits for one of them at most, unless leases come and go all the time.
     pub fn ids(&self) -> Result<Vec<LeaseId>> {
+        for _ in 0..IDS_ATTEMPTS {
+            if let Some(ids) = self.ids_in_pieces()? {
+                return Ok(ids);
+            }
+        }
+        Ok(self.look()?.by_deadline.iter().map(|&(_, id)| id).collect())
+    }
+
+    /// `None` when leases came or went meanwhile.
+    fn ids_in_pieces(&self) -> Result<Option<Vec<LeaseId>>> {
         let mut ids = Vec::new();
         let mut last = None;
+        let mut since = None;
         loop {
             let inner = self.look()?;
+            if *since.get_or_insert(inner.comings_and_goings) != inner.comings_and_goings {
+                return Ok(None);
+            }
             let from = last.map_or(Bound::Unbounded, Bound::Excluded);
             let piece = inner.by_deadline.range((from, Bound::Unbounded)).take(IDS_PIECE);
             let before = ids.len();
@@ -76,7 +92,7 @@ impl LeaseReader {
         // Whoever was renewed meanwhile has come twice: a deadline only ever moves on.
         let mut seen = HashSet::with_capacity(ids.len());
         ids.retain(|id| seen.insert(*id));
-        Ok(ids)
+        Ok(Some(ids))
     }
 
     /// What is left of a lease at `now`. `None` when there is no such lease.

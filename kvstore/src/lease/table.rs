@@ -30,6 +30,8 @@ pub(super) struct Inner {
     pub(super) leases: HashMap<LeaseId, Held>,
     /// Every lease once, under its present deadline.
     pub(super) by_deadline: BTreeSet<(ClockMillis, LeaseId)>,
+    /// Moves when a lease comes or goes.
+    pub(super) comings_and_goings: u64,
     visibility: Visibility,
 }
 
@@ -172,6 +174,7 @@ impl LeaseTable {
     pub(crate) fn remove(&mut self, id: LeaseId) -> Option<BTreeSet<Bytes>> {
         let mut inner = self.shared.change();
         let held = inner.leases.remove(&id)?;
+        inner.comings_and_goings += 1;
         inner.by_deadline.remove(&(held.lease.deadline, id));
         Some(held.keys)
     }
@@ -208,6 +211,7 @@ impl Inner {
         let before = self.leases.insert(id, Held { lease, keys: BTreeSet::new() });
         assert!(before.is_none(), "lease {id} is inserted twice");
         self.by_deadline.insert((lease.deadline, id));
+        self.comings_and_goings += 1;
     }
 
     fn held(&self, id: LeaseId) -> &Held {

@@ -71,13 +71,46 @@ fn a_long_list_has_each_lease_once_whatever_moves() {
                 table.publish();
             }
         });
-        for _ in 0..200 {
+        let is_right = (0..200).all(|_| {
             let mut ids = reader.ids().unwrap();
             ids.sort();
             ids.retain(|id| id.get() <= count);
-            assert!(ids.iter().map(|id| id.get()).eq(1..=count));
-        }
+            ids.iter().map(|id| id.get()).eq(1..=count)
+        });
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(is_right, "a list lacks a lease, or has one twice");
+    });
+}
+
+/// Of two leases that take turns one is there at any moment, and so in any list: the early one is behind the place where a
+/// list in pieces is, the late one before it.
+#[test]
+fn a_long_list_is_of_one_moment() {
+    let count = 20 * IDS_PIECE as i64;
+    let mut table = table(&(1..=count).map(|id| (LeaseId::new(id), 10)).collect::<Vec<_>>());
+    let (early, late) = (LeaseId::new(count + 1), LeaseId::new(count + 2));
+    table.grant(late, 20, at(0), 1).unwrap();
+    table.publish();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let reader = table.reader();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for (comes, ttl_s, goes) in [(early, 1, late), (late, 20, early)] {
+                    table.grant(comes, ttl_s, at(0), 1).unwrap();
+                    table.publish();
+                    table.remove(goes).unwrap();
+                    table.publish();
+                }
+            }
+        });
+        let is_of_one_moment = |ids: Vec<LeaseId>| {
+            let there = ids.iter().filter(|id| **id == early || **id == late).count();
+            there > 0 && ids.len() == count as usize + there
+        };
+        let is_right = (0..500).all(|_| is_of_one_moment(reader.ids().unwrap()));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(is_right, "a list has neither of two that take turns");
     });
 }
 

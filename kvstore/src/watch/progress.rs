@@ -13,8 +13,9 @@ use std::collections::{BTreeSet, HashMap};
 pub(super) struct Progress {
     /// An open question: the smallest revision that answers it.
     wanted: Option<Revision>,
-    /// An answer that is queued and not yet taken.
-    queued: Option<Revision>,
+    /// An answer that is queued and not yet taken; the watchers with smaller serial numbers than this are those it is
+    /// about.
+    queued: Option<(Revision, u64)>,
     /// Watchers whose first reportable revision lay in the future when this was last looked at.
     ahead: BTreeSet<(Revision, u64)>,
     ahead_of: HashMap<u64, Revision>,
@@ -41,9 +42,10 @@ impl Progress {
         }
     }
 
-    pub(super) fn want(&mut self, revision: Revision) {
-        // An answer that is on its way at this revision or a later one answers this question too.
-        if self.queued.is_none_or(|queued| queued < revision) {
+    /// `known`: the watchers that the question is about have smaller serial numbers.
+    pub(super) fn want(&mut self, revision: Revision, known: u64) {
+        // An answer that is on its way at this revision or a later one, about the same watchers, answers this too.
+        if self.queued.is_none_or(|queued| queued.0 < revision || queued.1 < known) {
             self.wanted = self.wanted.max(Some(revision));
         }
     }
@@ -68,7 +70,7 @@ impl Progress {
     }
 
     /// All watchers are live, and everything up to `current` is queued.
-    pub(super) fn answer(&mut self, current: Revision) -> Answer {
+    pub(super) fn answer(&mut self, current: Revision, known: u64) -> Answer {
         let Some(wanted) = self.wanted else { return Answer::Nothing };
         if self.queued.is_some() {
             return Answer::Nothing;
@@ -85,7 +87,7 @@ impl Progress {
             return Answer::WaitFor(needed);
         }
         self.wanted = None;
-        self.queued = Some(current);
+        self.queued = Some((current, known));
         Answer::Report(current)
     }
 }

@@ -221,6 +221,35 @@ async fn a_large_batch_is_sent_in_fragments_if_asked_for() {
     server.stop().await;
 }
 
+/// The end of a watch is told behind what is queued; by then its id may be another watch's.
+#[tokio::test]
+async fn a_watch_under_an_id_that_was_given_back_is_sent_in_fragments() {
+    let server = Server::with(Settings { max_request_bytes: 64 * 1024, ..Settings::default() });
+    let mut watching = Watching::open(&server).await;
+    let fragmented =
+        pb::WatchCreateRequest { watch_id: 5, fragment: true, prev_kv: true, ..prefix("k", "l") };
+    watching.create(fragmented.clone()).await;
+    watching.create(prefix("other", "")).await;
+    assert!(watching.next().await.created && watching.next().await.created);
+    // This waits to be read while both requests come.
+    server.put("other", "1").await;
+    watching.send(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id: 5 })).await;
+    watching.create(fragmented).await;
+    assert_eq!(revisions(&watching.next().await), [2]);
+    assert!(watching.next().await.canceled && watching.next().await.created);
+
+    let value = "v".repeat(60 * 1024);
+    for at in 0..14 {
+        server.put(&format!("k{at:02}"), &value).await;
+        watching.next().await;
+    }
+    let all = pb::DeleteRangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+    server.kv().delete_range(all).await.unwrap();
+    let parts = [watching.next().await, watching.next().await];
+    assert_eq!(parts.map(|part| (part.events.len(), part.fragment)), [(9, true), (5, false)]);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_that_sends_nothing_more_still_gets_its_events() {
     let server = Server::start();

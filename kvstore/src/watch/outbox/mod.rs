@@ -318,7 +318,7 @@ impl Outbox {
     /// Asks for progress of the whole session, at or above `wanted`.
     pub(in crate::watch) fn want_progress(&mut self, wanted: Revision) {
         if self.ids.len() > self.ended {
-            self.progress.want(wanted);
+            self.progress.want(wanted, self.next_serial);
         }
     }
 
@@ -331,7 +331,7 @@ impl Outbox {
         if self.lagging > 0 {
             return None;
         }
-        match self.progress.answer(current) {
+        match self.progress.answer(current, self.next_serial) {
             Answer::Nothing => None,
             Answer::WaitFor(revision) => Some(revision),
             Answer::Report(revision) => {

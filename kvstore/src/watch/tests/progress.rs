@@ -22,6 +22,21 @@ fn a_request_is_answered_once_for_the_whole_session() {
     assert_eq!(client.read(), ["progress @2"], "questions before the answer share it");
 }
 
+/// An answer that is on its way says nothing of a watcher that came after the question.
+#[test]
+fn a_question_about_a_new_watcher_has_an_answer_of_its_own() {
+    let mut world = world();
+    let client = world.client();
+    client.watch(key("x"));
+    client.read();
+    client.session.request_progress();
+    client.watch(all());
+    client.session.request_progress();
+    assert_eq!(client.read(), ["progress @1", "1 created @1", "progress @1"]);
+    world.put("a", "1");
+    assert_eq!(client.read(), ["1 events @2: +a=1@2"]);
+}
+
 #[test]
 fn a_request_without_watchers_is_answered_never() {
     let mut world = world();
