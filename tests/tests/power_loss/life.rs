@@ -54,7 +54,7 @@ pub struct Life {
     pub facts: Vec<(Span, Fact)>,
     /// What was under way where.
     pub phases: Phases,
-    /// Log writes of the last opening that a thread beside the core made.
+    /// Log writes that a thread beside the core made, of all its openings.
     pub syncs_beside: u64,
 }
 
@@ -112,6 +112,8 @@ struct Living<'a> {
     facts: Vec<(Span, Fact)>,
     /// Compactions that were answered when all was removed.
     physical_compactions: Vec<Span>,
+    /// Of the openings before this one.
+    syncs_beside: u64,
     bulk: u8,
 }
 
@@ -131,13 +133,14 @@ pub fn live(image: &Image, model: Model, placement: Placement, steps: Vec<Step>)
         model,
         facts: Vec::new(),
         physical_compactions: Vec::new(),
+        syncs_beside: 0,
         bulk: 0,
     };
     for step in steps {
         living = living.step(step);
     }
-    let Living { running, model: after, facts, physical_compactions, .. } = living;
-    let syncs_beside = running.store.metrics().syncs_beside;
+    let Living { running, model: after, facts, physical_compactions, syncs_beside, .. } = living;
+    let syncs_beside = syncs_beside + running.store.metrics().syncs_beside;
     running.stop();
     let record = recorder.finish();
     assert!(
@@ -212,10 +215,11 @@ impl Living<'_> {
                 assert_eq!(got, Ok(self.model.leases.get(&id).copied()));
             }
             Step::Restart => {
-                let Self { running, data_dir, placement, .. } = self;
+                let Self { running, data_dir, placement, syncs_beside, .. } = self;
+                let syncs_beside = syncs_beside + running.store.metrics().syncs_beside;
                 running.stop();
                 let running = Running::open(data_dir, placement).unwrap_or_else(|error| panic!("{error}"));
-                self = Self { running, ..self };
+                self = Self { running, syncs_beside, ..self };
             }
             // Reading leaves nothing on the disk; and each loss of power is an abort.
             Step::Read(_) | Step::Watch(_) | Step::Drain | Step::Abort => {}
