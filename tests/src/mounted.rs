@@ -7,6 +7,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// A loop device that is busy for a moment looks like one that is not permitted: so often it is tried, so far apart.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Which file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +109,20 @@ impl Mounted {
 }
 
 fn permitted(command: &mut Command) -> bool {
-    let why = match command.output() {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_string(),
-        Err(error) => error.to_string(),
-    };
+    let mut why = String::new();
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        match command.output() {
+            Ok(output) if output.status.success() => return true,
+            Ok(output) => why = String::from_utf8_lossy(&output.stderr).trim().to_string(),
+            Err(error) => {
+                why = error.to_string();
+                break;
+            }
+        }
+    }
     skipped("a file system of its own", &format!("{command:?}: {why}"));
     false
 }
