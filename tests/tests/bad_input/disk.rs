@@ -5,8 +5,8 @@ use crate::attempt::{check_filled, fill, get, put, refused};
 use holdfast_tests::{Kind, Mounted, Node, Setup};
 use std::time::{Duration, Instant};
 
-/// A node looks at its disk every second.
-const NOTICE_LIMIT: Duration = Duration::from_secs(15);
+/// A node looks at its disk every second; one on a busy machine may not come to it for a while.
+const NOTICE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A stopped node whose data directory is an empty file system of its own.
 fn node_on_its_own_disk(mib: u32) -> Option<(Node, Mounted)> {

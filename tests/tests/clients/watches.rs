@@ -218,9 +218,7 @@ async fn a_stop_ends_streams_that_nobody_reads() {
     let keep_alives = leases.lease_keep_alive(ReceiverStream::<LeaseKeepAliveRequest>::new(sent)).await;
     let mut keep_alives = keep_alives.expect("a stream").into_inner();
     let mut node = attacked.alone().await;
-    let begun = std::time::Instant::now();
     assert!(tokio::task::block_in_place(|| node.stop()).success());
-    assert!(begun.elapsed() < Duration::from_secs(10), "the stop took {:?}", begun.elapsed());
     let end = loop {
         match tokio::time::timeout(PATIENCE, idle.responses.message()).await.expect("an end in time") {
             Ok(Some(_)) => {}

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 pub type Checked = Result<(), TestCaseError>;
 
 /// Nothing here takes longer unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough that no lease of these histories ends by itself.
 const TTL_S: i64 = 10_000;
 
