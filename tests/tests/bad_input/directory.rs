@@ -125,7 +125,10 @@ async fn a_directory_that_cannot_be_written_is_named() {
     let public = tempfile::tempdir().expect("a temporary directory");
     fs::set_permissions(public.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
     let program = public.path().join("node");
-    fs::copy(subject(), &program).expect("a copy of the program");
+    // By another process: what other tests start meanwhile would inherit a file that is open for writing here, and a program
+    // that is open for writing cannot be started.
+    let copied = Command::new("cp").arg("-p").arg(subject()).arg(&program).status();
+    assert!(copied.expect("cp").success(), "no copy of the program");
     let attempt = |data_dir: &Path| {
         let mut command = Command::new(&program);
         command.uid(65_534).gid(65_534).current_dir("/").arg(format!("--data-dir={}", data_dir.display()));
