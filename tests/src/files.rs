@@ -1,5 +1,6 @@
 //! Directories as tests handle them.
 
+use rustix::fs::statvfs;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,18 @@ pub fn copy_all(from: &Path, to: &Path) {
 
 fn is_draft(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "preparing")
+}
+
+/// A directory in memory, if there is one with room: what containers are given is often too small for a store.
+pub fn memory() -> Option<PathBuf> {
+    let memory = PathBuf::from("/dev/shm");
+    has_room(&memory).then_some(memory)
+}
+
+/// Whether the file system there has room for tests that run side by side.
+pub fn has_room(directory: &Path) -> bool {
+    const ROOM_BYTES: u64 = 2 << 30;
+    statvfs(directory).is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) >= ROOM_BYTES)
 }
 
 /// All files below a directory, sorted.

@@ -25,7 +25,7 @@ mod usage;
 
 pub use certificates::Certificates;
 pub use etcd_shim::proto::plain as wire;
-pub use files::{copy_all, files};
+pub use files::{copy_all, files, has_room, memory};
 pub use mounted::{Kind, Mounted};
 pub use node::{Node, Setup, Transport};
 pub use programs::{Etcd, etcd, etcd_if_possible, subject};

@@ -3,7 +3,7 @@
 //! A process that is killed takes nothing with it that it has written, on either; what differs is how long a sync takes, and
 //! so where in its work the process is hit: on a disk most often inside a sync, in memory nearly always elsewhere.
 
-use holdfast_tests::skipped;
+use holdfast_tests::{has_room, skipped};
 use rustix::fs::statfs;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -29,9 +29,12 @@ pub fn found() -> Vec<Disk> {
     let in_memory = [PathBuf::from("/dev/shm"), temporary.clone(), "/run".into()];
     let mut disks = Vec::new();
     for (name, magic, places) in [("ext4", EXT_MAGIC, &on_disk[..]), ("tmpfs", TMPFS_MAGIC, &in_memory[..])] {
-        match places.iter().find(|place| magic_of(place) == Some(magic) && is_writable(place)) {
+        // What containers are given of memory may be too small for a store.
+        let is_large = |place: &Path| magic != TMPFS_MAGIC || has_room(place);
+        let is_good = |place: &Path| magic_of(place) == Some(magic) && is_large(place) && is_writable(place);
+        match places.iter().find(|place| is_good(place)) {
             Some(place) => disks.push(disk(place)),
-            None => skipped(&format!("kills on {name}"), &format!("none of {places:?} is on one")),
+            None => skipped(&format!("kills on {name}"), &format!("none of {places:?} is on one with room")),
         }
     }
     if disks.is_empty() {

@@ -43,7 +43,6 @@ use phase::Phase;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Losses in an ordinary run of the tests.
@@ -61,8 +60,7 @@ const KILL_PERCENT: usize = 20;
 
 /// Where the disks of a test lie. In memory if possible: nothing here is really synced.
 pub fn scratch() -> tempfile::TempDir {
-    let memory = PathBuf::from("/dev/shm");
-    let below = if memory.is_dir() { memory } else { std::env::temp_dir() };
+    let below = holdfast_tests::memory().unwrap_or_else(std::env::temp_dir);
     tempfile::Builder::new().prefix("holdfast-power-").tempdir_in(below).expect("a temporary directory")
 }
 
