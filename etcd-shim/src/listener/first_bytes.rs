@@ -110,9 +110,9 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn read_after(written: &[u8], wait: Duration) -> io::Result<usize> {
+    async fn read_after(written: &[u8], limit: Duration, wait: Duration) -> io::Result<usize> {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = FirstBytes::new(server, Duration::from_millis(100));
+        let mut server = FirstBytes::new(server, limit);
         client.write_all(written).await.unwrap();
         if !written.is_empty() {
             let mut buffer = vec![0; written.len()];
@@ -131,13 +131,14 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_and_a_clear_protocol_does_not() {
-        let (short, long) = (Duration::from_millis(1), Duration::from_millis(300));
+        let (short, longer) = (Duration::from_millis(100), Duration::from_millis(300));
+        let never = Duration::from_secs(600);
         let timed_out = |result: io::Result<usize>| result.unwrap_err().kind() == ErrorKind::TimedOut;
-        assert!(read_after(b"", short).await.is_ok());
-        assert!(timed_out(read_after(b"", long).await));
-        assert!(timed_out(read_after(b"PRI * HTTP/2.0", long).await), "half a preface says nothing");
-        assert!(read_after(PREFACE, long).await.is_ok());
-        assert!(read_after(b"G", long).await.is_ok());
-        assert!(read_after(b"PRI x", long).await.is_ok());
+        assert!(read_after(b"", never, short).await.is_ok());
+        assert!(timed_out(read_after(b"", short, never).await));
+        assert!(timed_out(read_after(b"PRI * HTTP/2.0", short, never).await), "half a preface says nothing");
+        assert!(read_after(PREFACE, short, longer).await.is_ok());
+        assert!(read_after(b"G", short, longer).await.is_ok());
+        assert!(read_after(b"PRI x", short, longer).await.is_ok());
     }
 }

@@ -385,6 +385,9 @@ mod tests {
         let refused = read(&reads, 900 << 10).await.map(|_| ()).unwrap_err();
         assert_eq!(refused.message(), "etcdserver: too many requests");
         assert!(read(&reads, 100 << 10).await.is_ok(), "what fits is sent");
+        drop(first);
+        let reads = LargeReads::new(1 << 20, NEVER, NEVER);
+        let first = read(&reads, 900 << 10).await.unwrap();
         let waiting = read(&reads, 900 << 10);
         let leaving = async {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -370,8 +370,11 @@ async fn a_call_ends_at_its_deadline_whatever_it_waits_for() {
     let mut watch = with_metadata(requests, "grpc-timeout", "50m");
     watch.set_timeout(std::time::Duration::from_millis(50));
     let codec = tonic_prost::ProstCodec::<pb::WatchRequest, pb::WatchResponse>::default();
-    let mut responses = grpc.streaming(watch, path, codec).await.unwrap().into_inner();
-    let status = responses.message().await.unwrap_err();
+    let status = match grpc.streaming(watch, path, codec).await {
+        Ok(responses) => responses.into_inner().message().await.unwrap_err(),
+        // On a busy machine it has passed before there was a stream.
+        Err(status) => status,
+    };
     assert_eq!((status.code(), status.message().to_owned()), late);
     let read = with_metadata(range("k", ""), "grpc-timeout", "10S");
     assert!(server.kv().range(read).await.is_ok());

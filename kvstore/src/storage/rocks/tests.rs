@@ -370,8 +370,8 @@ fn memory_stays_small() {
         let line = text.lines().find(|line| line.starts_with(name)).expect(&text);
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
-    // The whole process with index and caches is to stay below 95 MiB; this is the engine's share. It is 45
-    // as a rule; on a slow disk more memtables wait for their flush.
-    assert!(kib("VmHWM") < 64 << 10, "{text}");
+    // It is 45 MiB as a rule; on a slow disk up to four memtables of 8 MiB wait for their flush, and there are caches and
+    // buffers beside them. Without a bound on memtables it is more than 120.
+    assert!(kib("VmHWM") < 80 << 10, "{text}");
     println!("{text}");
 }

@@ -152,14 +152,16 @@ async fn a_kill_does_not_turn_the_clock_of_leases_back() {
 #[tokio::test]
 async fn many_leases_that_end_together_do_so_in_small_steps_without_a_pause() {
     const LEASES: i64 = 3_000;
+    // Longer than all the grants take together.
+    const TTL_S: i64 = 15;
     let directory = tempfile::tempdir().unwrap();
-    let config = Config { heartbeat_ms: 500, election_ms: 2_500, ..config(&directory, Placement::Thread) };
+    let config = Config { heartbeat_ms: 1_000, election_ms: 5_000, ..config(&directory, Placement::Thread) };
     let store = Store::open(config).unwrap();
     let kv = default_keyspace(&store);
     let grants: Vec<_> = (1..=LEASES)
         .map(|id| {
             let kv = kv.clone();
-            tokio::spawn(async move { kv.lease_grant(LeaseId::new(id), 4).await })
+            tokio::spawn(async move { kv.lease_grant(LeaseId::new(id), TTL_S).await })
         })
         .collect();
     for grant in grants {
@@ -177,7 +179,7 @@ async fn many_leases_that_end_together_do_so_in_small_steps_without_a_pause() {
     let took = begun.elapsed();
     let entries = store.metrics().entries_proposed - entries;
     assert!(entries >= LEASES as u64 / EXPIRE_WORK_MAX as u64, "{entries} entries");
-    // At a hundred for each tick, 15 s.
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    // At a hundred for each tick, 30 s.
+    assert!(took < Duration::from_secs(25), "{took:?}");
     in_time(store.stop()).await;
 }
