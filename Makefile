@@ -49,11 +49,11 @@ fmt: ## formats the Rust and the Go sources
 	gofmt -l -w tests/kubernetes
 
 .PHONY: fuzz
-fuzz: setup ## fuzzes every target for a minute, two at a time (FUZZ_SECONDS=n; ARGS="TARGET...")
-	scripts/fuzz $(or $(FUZZ_SECONDS),60) $(ARGS)
+fuzz: setup ## fuzzes every target for a minute, with the same inputs for the same tree (FUZZ_SECONDS=n FUZZ_SEED=n; ARGS="TARGET...")
+	FUZZ_SEED=$(or $(FUZZ_SEED),1) scripts/fuzz $(or $(FUZZ_SECONDS),60) $(ARGS)
 
 .PHONY: fuzz-night
-fuzz-night: setup ## the same for an hour each: six hours on two cores
+fuzz-night: setup ## every target for an hour, with inputs drawn anew and from what earlier nights found: six hours on two cores
 	scripts/fuzz $(or $(FUZZ_SECONDS),3600) $(ARGS)
 
 .PHONY: bench
