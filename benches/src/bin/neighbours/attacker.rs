@@ -105,7 +105,7 @@ impl Attacker {
         tasks.join_all().await;
     }
 
-    /// Starts `work` so many times a second until the end, each on its own.
+    /// Starts `work` so many times a second until the end, each on its own; at least once, however soon that comes.
     pub async fn at_rate<F: Future<Output = ()> + Send + 'static>(
         &self,
         per_s: u64,
@@ -115,8 +115,8 @@ impl Attacker {
         let begun = tokio::time::Instant::now();
         let mut tasks = JoinSet::new();
         let mut started = 0;
-        while self.goes_on() {
-            let due = begun.elapsed().as_millis() as u64 * per_s / 1000;
+        while started == 0 || self.goes_on() {
+            let due = (begun.elapsed().as_millis() as u64 * per_s / 1000).max(1);
             while started < due {
                 tasks.spawn(work(started));
                 started += 1;

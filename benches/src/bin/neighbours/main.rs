@@ -125,7 +125,8 @@ impl Trial {
             runtime.block_on(prepare(attacker.clone()));
         }
         let neighbours = Neighbours::start(another.as_ref().unwrap_or(&server).url().into());
-        // The first requests make connections and wake caches.
+        // The first requests make connections, which are not the attack's, and wake caches.
+        let are_served = neighbours.wait_until_served();
         std::thread::sleep(plan.after);
         forget_peak(process);
         let before = Usage::of(process);
@@ -153,6 +154,9 @@ impl Trial {
         neighbours.enter(Phase::After);
         std::thread::sleep(plan.after);
         let seen = neighbours.finish();
+        if !are_served {
+            faults.push("the neighbours were not served before the attack".into());
+        }
         if !is_whole {
             faults.push("the attack itself failed".into());
         }

@@ -11,6 +11,10 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+/// A watch that was left alone and says nothing for so long has lost what it had to say.
+const WORD_PATIENCE: Duration = Duration::from_secs(60);
+/// One that has said something and is silent for so long has said everything.
+const SILENCE: Duration = Duration::from_secs(5);
 const KEY: &str = "/attack/watched";
 
 struct Watching {
@@ -116,8 +120,8 @@ pub async fn lag_over_compaction(attacker: Attacker) {
 async fn read_to_the_end(watching: &mut Watching) -> String {
     let mut last = 0;
     loop {
-        let response = match tokio::time::timeout(Duration::from_secs(5), watching.responses.message()).await
-        {
+        let patience = if last == 0 { WORD_PATIENCE } else { SILENCE };
+        let response = match tokio::time::timeout(patience, watching.responses.message()).await {
             Ok(Ok(Some(response))) => response,
             // Silence is right once everything has been told.
             Err(_) if last > 0 => return "read: history".into(),
