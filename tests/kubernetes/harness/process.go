@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,11 @@ const (
 	pollEvery = 20 * time.Millisecond
 	// How much of a log an error carries.
 	logTailBytes = 8 << 10
+	// Where programs listen: below the ports that the kernel gives to outgoing connections, none of which takes one before
+	// the program does.
+	portsFirst, portsCount = 12_000, 20_000
+	// From the first port of a process to that of the next one.
+	portsApart = 7_919
 )
 
 // Process is a program that runs, or ran, with its output in a file.
@@ -118,13 +124,21 @@ func (p *Process) tail() string {
 	return string(content)
 }
 
-// freeAddress is an address that nobody listened on a moment ago.
+// portsDrawn is how many ports this process has looked at.
+var portsDrawn atomic.Uint32
+
+// freeAddress is an address that nobody listened on a moment ago, and that this process has not given out before.
 func freeAddress() (address string, port string, err error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
+	// Test programs run at the same time: the next one begins far away.
+	first := uint32(os.Getpid()) * portsApart
+	for range portsCount {
+		port = strconv.Itoa(int(portsFirst + (first+portsDrawn.Add(1))%portsCount))
+		address = net.JoinHostPort("127.0.0.1", port)
+		listener, err := net.Listen("tcp", address)
+		if err == nil {
+			listener.Close()
+			return address, port, nil
+		}
 	}
-	defer listener.Close()
-	port = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	return net.JoinHostPort("127.0.0.1", port), port, nil
+	return "", "", errors.New("no port is free")
 }

@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -45,6 +46,11 @@ const (
 	stopLimit  = 20 * time.Second
 	// How much of the node's log a failing test shows.
 	logTailBytes = 16 << 10
+	// Where nodes listen: below the ports that the kernel gives to outgoing connections, none of which takes one before the
+	// node does.
+	portsFirst, portsCount = 12_000, 20_000
+	// From the first port of a process to that of the next one.
+	portsApart = 7_919
 )
 
 // NewTestConfig returns a configuration with free ports and a directory that ends with the test.
@@ -97,16 +103,24 @@ func RunEtcd(t testing.TB, config *embed.Config) *kubernetes.Client {
 	return client
 }
 
-// freeURL reserves a port by asking for one and giving it back: somebody else may take it before the node does.
+// portsDrawn is how many ports this process has looked at.
+var portsDrawn atomic.Uint32
+
+// freeURL is one that nobody listened on a moment ago, and that this process has not given out before.
 func freeURL(t testing.TB) url.URL {
 	t.Helper()
-	listener, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
+	// Test programs run at the same time: the next one begins far away.
+	first := uint32(os.Getpid()) * portsApart
+	for range portsCount {
+		port := portsFirst + (first+portsDrawn.Add(1))%portsCount
+		host := net.JoinHostPort("localhost", strconv.Itoa(int(port)))
+		if listener, err := net.Listen("tcp", host); err == nil {
+			listener.Close()
+			return url.URL{Scheme: "http", Host: host}
+		}
 	}
-	defer listener.Close()
-	port := listener.Addr().(*net.TCPAddr).Port
-	return url.URL{Scheme: "http", Host: net.JoinHostPort("localhost", strconv.Itoa(port))}
+	t.Fatal("no port is free")
+	return url.URL{}
 }
 
 // flags says in etcd's flags what config says in its fields.
