@@ -4,7 +4,7 @@
 //! hangs (every wait here is bounded); and once the cause is gone the node starts with all its data.
 //!
 //! `HOLDFAST_NEEDS_MOUNTS=1` fails where a test needs root or a file system of its own and has none, where the run otherwise
-//! only says so (`.ci/run` sets it).
+//! only says so, in `.ci/run` too.
 
 mod attempt;
 mod damage;

@@ -8,7 +8,7 @@
 //! `HOLDFAST_FAULTS` asks for the longer lists, for each call on each kind of file (`walk`), and for so many more faults at
 //! random places; `HOLDFAST_SEED` repeats them.
 //! `HOLDFAST_NEEDS_MOUNTS=1` fails without a C compiler or where nothing can be mounted, where the run otherwise only says
-//! so (`.ci/run` sets it).
+//! so, in `.ci/run` too.
 
 mod library;
 mod load;

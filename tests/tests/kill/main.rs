@@ -19,8 +19,8 @@
 //! reached.
 //!
 //! `HOLDFAST_KILLS` says how often altogether (default 4; continuous integration more), `HOLDFAST_SEED` repeats the
-//! moments and the requests, though not what the machine makes of them. `HOLDFAST_NEEDS_MOUNTS=1` fails where there is no ext4 or no tmpfs to kill
-//! on, where the run otherwise only says so (`.ci/run` sets it).
+//! moments and the requests, though not what the machine makes of them. `HOLDFAST_NEEDS_MOUNTS=1` fails where there is no
+//! ext4 or no tmpfs to kill on, where the run otherwise only says so, in `.ci/run` too.
 
 mod disks;
 mod guarantees;
