@@ -67,15 +67,11 @@ pub fn of(error: Error) -> Status {
         Error::Stopped | Error::Poisoned(_) => STOPPED.into(),
         error @ Error::Damaged { .. } => damaged(&error.to_string()),
         // The code at which clients try again, here or at another member.
-        error @ Error::Unreadable(_) => {
-            Status::unavailable(format!("etcdserver: {error}; {UNREADABLE_ADVICE}"))
-        }
+        error @ Error::Unreadable(_) => Status::unavailable(format!("etcdserver: {error}")),
         // As etcd does with what its clients have no word for.
         other => Status::unknown(format!("etcdserver: {other}")),
     }
 }
-
-const UNREADABLE_ADVICE: &str = "look for errors of this disk in the system's log, and try again";
 
 /// Data of this member that is not what was written. No client can mend that: the text is for the operator, whom the
 /// server's log tells the same.

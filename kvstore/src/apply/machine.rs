@@ -7,7 +7,9 @@ use crate::command::{Alarm, Batch, Command, Outcome};
 use crate::lease::LeaseReader;
 use crate::mvcc::{Event, Reader, Removal, RemovalProgress, RemovalScan, ValueCache};
 use crate::storage::{self, Engine};
-use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, LogIndex, RequestId, Result, Revision, Term};
+use crate::types::{
+    ClockMillis, Error, KeyspaceId, LeaseId, LogId, LogIndex, RequestId, Result, Revision, Term,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -70,6 +72,8 @@ pub struct StateMachine {
     position: Position,
     /// Whether the engine knows its format, or has to be told with the next write.
     has_format: bool,
+    /// The log that the state belongs to, until the engine has been told with the next write.
+    unwritten_log_id: Option<LogId>,
     /// The failure that ended it.
     failed: Option<Error>,
 }
@@ -105,6 +109,7 @@ impl StateMachine {
             alarms: stored::read_alarms(&*engine)?,
             position: stored::read_position(&*engine)?,
             has_format,
+            unwritten_log_id: None,
             failed: None,
             engine,
         };
@@ -119,6 +124,18 @@ impl StateMachine {
         stored::check_format(engine)?;
         let position = stored::read_position(engine)?;
         Ok((position.index, position.term))
+    }
+
+    /// The log that the state in `engine` belongs to, if it says so.
+    pub fn log_of(engine: &dyn Engine) -> Result<Option<LogId>> {
+        stored::read_log_id(engine)
+    }
+
+    /// From its next write on the state says that it belongs to this log.
+    pub fn belongs_to(&mut self, log_id: LogId) -> Result<()> {
+        let is_said = stored::read_log_id(&*self.engine)? == Some(log_id);
+        self.unwritten_log_id = Some(log_id).filter(|_| !is_said);
+        Ok(())
     }
 
     /// The last applied entry and its term.
@@ -256,6 +273,9 @@ impl StateMachine {
     fn commit(&mut self, mut turn: Turn) -> Result<Applied> {
         if !self.has_format {
             stored::write_format(&mut turn.batch);
+        }
+        if let Some(log_id) = self.unwritten_log_id.take() {
+            stored::write_log_id(&mut turn.batch, log_id);
         }
         stored::write_position(&mut turn.batch, self.position);
         self.engine.write(turn.batch).map_err(stored::engine_failed)?;

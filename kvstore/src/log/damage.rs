@@ -28,6 +28,16 @@ pub(super) fn foreign(path: &Path) -> Error {
     }
 }
 
+/// A whole log, but not this store's.
+pub(super) fn strange(dir: &Path) -> Error {
+    Error::DataDir {
+        path: dir.to_owned(),
+        reason: "this raft log and the state beside it are of two stores; nothing was changed: put it back where it belongs \
+                 and the right one here, or restore the whole data directory from a backup"
+            .to_owned(),
+    }
+}
+
 pub(super) fn newer(path: &Path, version: u32) -> Error {
     Error::DataDir {
         path: path.to_owned(),

@@ -18,6 +18,7 @@
 //! field is the log's random identity instead of a constant: a client that stores bytes which look like frames
 //! cannot know it, and so cannot make recovery find frames in a value.
 
+use super::LogId;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -46,10 +47,6 @@ const SEGMENT_BYTES_CRC_AT: usize = 48;
 const FRAME_CRC_AT: usize = 28;
 const SEGMENT_SUFFIX: &str = ".segment";
 const PREPARING_SUFFIX: &str = ".preparing";
-
-/// The random number that all segments and frames of one log carry. Never 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct LogId(pub u64);
 
 /// A segment's place in the log, from 1. A recycled file gets a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

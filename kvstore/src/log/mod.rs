@@ -68,7 +68,7 @@ pub use format::FORMAT_VERSION;
 pub use segment::{PreparedSegment, SegmentJob};
 pub use writer::Log;
 
-pub use crate::types::{EntryKind, HardState, LogEntry};
+pub use crate::types::{EntryKind, HardState, LogEntry, LogId};
 use std::path::PathBuf;
 
 /// Where the log lives and how it is cut.
@@ -82,6 +82,8 @@ pub struct LogConfig {
     pub spare_segments: usize,
     /// Whether a log was there before: then an empty directory is refused, not taken for a new log.
     pub must_exist: bool,
+    /// Which log it is, if its owner knows: another one is refused, and a new one becomes this one.
+    pub log_id: Option<LogId>,
 }
 
 impl LogConfig {
@@ -97,6 +99,7 @@ impl LogConfig {
             segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
             spare_segments: Self::DEFAULT_SPARE_SEGMENTS,
             must_exist: false,
+            log_id: None,
         }
     }
 }

@@ -159,6 +159,10 @@ impl Records<'_> {
     }
 }
 
+/// What to do about a disk that does not answer.
+const UNREADABLE_ADVICE: &str =
+    "look for errors of this disk in the system's log, and try again once it works";
+
 /// A read of the engine has failed. It ends the store if it was the writer's.
 pub(super) fn engine_failed(error: EngineError) -> Error {
     // The client is told too, but it is the operator who can do something.
@@ -169,7 +173,7 @@ pub(super) fn engine_failed(error: EngineError) -> Error {
         }
         Error::Poisoned(what) => {
             tracing::error!(error = what, "data could not be read");
-            Error::Unreadable(what)
+            Error::Unreadable(format!("{what}; {UNREADABLE_ADVICE}"))
         }
         other => other,
     }

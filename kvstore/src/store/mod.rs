@@ -35,6 +35,7 @@ mod config;
 mod data_dir;
 mod keyspace;
 mod open;
+mod recover;
 mod restore_dir;
 mod snapshot;
 mod status;

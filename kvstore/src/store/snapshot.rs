@@ -2,10 +2,11 @@
 
 use super::config::Config;
 use super::data_dir::{CHECKPOINTS_DIR, empty_dir};
-use super::open::{Inner, Store, log_config, random_number};
+use super::open::{Inner, Store, random_number};
+use super::recover::log_config;
 use super::restore_dir::RestoreDir;
 use crate::apply::StateMachine;
-use crate::log::{HardState, Log, OsFiles};
+use crate::log::{HardState, Log, LogConfig, LogId, OsFiles};
 use crate::snapshot::{CHUNK_BYTES_MAX, CheckpointFiles, Sender, SnapshotInfo, receive};
 use crate::storage::{RocksEngine, RocksOptions};
 use crate::types::{Error, LogIndex, NodeId, Result, Term};
@@ -60,7 +61,7 @@ impl Store {
         // Before it is opened: that leaves files which are no part of it.
         let files = CheckpointFiles::list(&checkpoint.path)?;
         // What the checkpoint says, not what the store says by now.
-        let applied = applied_in(&checkpoint.path).map_err(|what| Error::DataDir {
+        let (applied, _) = applied_in(&checkpoint.path).map_err(|what| Error::DataDir {
             path: checkpoint.path.clone(),
             reason: format!("the checkpoint cannot be read: {what}; the store goes on: try it again"),
         })?;
@@ -88,7 +89,7 @@ impl Store {
         config.validate()?;
         let dir = RestoreDir::begin(&config.data_dir)?;
         let info = receive(input, &dir.state())?;
-        let applied = applied_in(&dir.state()).map_err(|what| {
+        let (applied, log_id) = applied_in(&dir.state()).map_err(|what| {
             Error::Snapshot(format!(
                 "what is in it cannot be read: {what}; nothing was restored: use another one"
             ))
@@ -97,7 +98,8 @@ impl Store {
             let said = "it says of itself another position in the log than what is in it";
             return Err(Error::Snapshot(format!("{said}; nothing was restored: use another one")));
         }
-        let log_config = log_config(config, dir.log(), false);
+        // A new log, and the one that the state says it belongs to.
+        let log_config = LogConfig { log_id, ..log_config(config, dir.log(), false) };
         let (mut log, _) = Log::open(Arc::new(OsFiles), log_config, info.applied.next())?;
         let hard_state = HardState { term: info.term, vote: NodeId::new(0), commit: info.applied };
         log.restart_after(info.applied, Some(hard_state))?;
@@ -108,11 +110,12 @@ impl Store {
     }
 }
 
-/// The position of the state in `path`, or why it cannot be told.
-fn applied_in(path: &Path) -> Result<(LogIndex, Term), String> {
+/// The position of the state in `path` and the log that it belongs to, or why they cannot be told.
+fn applied_in(path: &Path) -> Result<((LogIndex, Term), Option<LogId>), String> {
     let options = RocksOptions { must_exist: true, read_only: true, ..RocksOptions::default() };
     let engine = RocksEngine::open(path, &options).map_err(|error| error.message)?;
-    StateMachine::applied_in(&engine).map_err(|error| error.to_string())
+    let found = StateMachine::applied_in(&engine).and_then(|at| Ok((at, StateMachine::log_of(&engine)?)));
+    found.map_err(|error| error.to_string())
 }
 
 /// A checkpoint's directory, as long as somebody reads it.

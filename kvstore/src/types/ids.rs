@@ -53,6 +53,10 @@ counter! {
     /// The position of a change inside its revision, from 0.
     SubRevision(u32)
 }
+/// The random number that all segments and frames of one raft log carry, and the state that belongs to it. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogId(pub u64);
+
 counter! {
     /// A raft term.
     Term(u64)

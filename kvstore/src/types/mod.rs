@@ -21,8 +21,8 @@ pub mod record;
 pub use entry::{EntryKind, HardState, LogEntry};
 pub use error::{Action, Error, InvalidRequest, Result};
 pub use ids::{
-    CallerId, ClockMillis, KeyspaceId, LeaseId, LogIndex, NodeId, RequestId, Revision, SubRevision, Term,
-    VersionId,
+    CallerId, ClockMillis, KeyspaceId, LeaseId, LogId, LogIndex, NodeId, RequestId, Revision, SubRevision,
+    Term, VersionId,
 };
 pub use range::{KeyRange, RangeEnd};
 pub use record::KeyValue;

@@ -1,4 +1,4 @@
-//! Files of another time of the same store, and parts that were emptied by hand.
+//! Files of another time of the same store, parts of another store, and parts that were emptied by hand.
 
 use crate::damage::{WRITES, config, fill, make, outcome, outcome_of};
 use crate::told::Done;
@@ -68,6 +68,27 @@ async fn log_and_state_of_two_times_are_told_apart() {
         copy_all(&earlier.join(part), &bad.join(part));
         // A state of before is brought forward by the log.
         assert_eq!(judged(&bad, &Done::to(part, "of an earlier time")).await, is_whole);
+        fs::remove_dir_all(&bad).expect("the directory goes");
+    }
+}
+
+/// Of two stores of the same name, with as many entries: nothing but their numbers tells them apart.
+#[tokio::test]
+async fn log_and_state_of_two_stores_are_told_apart() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let (one, other, bad) = (home.path().join("one"), home.path().join("other"), home.path().join("bad"));
+    make(&one, true).await;
+    make(&other, true).await;
+    for part in ["log", "state"] {
+        copy_all(&one, &bad);
+        fs::remove_dir_all(bad.join(part)).expect("the part goes");
+        copy_all(&other.join(part), &bad.join(part));
+        let before = files(&bad).iter().map(|file| fs::read(file).expect("a file")).collect::<Vec<_>>();
+        let error = outcome(&bad, &Done::to(part, "of another store")).await.expect_err("two stores in one");
+        Done::to(part, "of another store").check_refused(&bad, &error);
+        assert!(error.to_string().contains("of two stores"), "{error}");
+        let after = files(&bad).iter().map(|file| fs::read(file).expect("a file")).collect::<Vec<_>>();
+        assert!(before == after, "a start that was refused has changed something");
         fs::remove_dir_all(&bad).expect("the directory goes");
     }
 }

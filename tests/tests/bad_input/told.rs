@@ -55,7 +55,10 @@ impl Done {
     #[track_caller]
     pub fn check_unread(&self, error: &Error) {
         let text = error.to_string();
-        assert!(matches!(error, Error::Damaged { .. } | Error::Poisoned(_)), "{self}: {text}");
+        assert!(
+            matches!(error, Error::Damaged { .. } | Error::Unreadable(_) | Error::Poisoned(_)),
+            "{self}: {text}"
+        );
         self.check_named(&text);
         check_advice(&text, &self.to_string());
     }

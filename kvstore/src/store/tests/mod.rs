@@ -107,9 +107,9 @@ async fn a_store_that_is_dropped_leaves_its_directory_to_the_next() {
         let kv = default_keyspace(&store);
         drop(store);
         in_time(kv.put("a", vec![number])).await.unwrap();
-        // Under way, proposed or not, and nobody waits for it any more.
+        // Under way, proposed or not (or even done), and nobody waits for it any more.
         let mut given_up = Box::pin(kv.put("given-up", "x"));
-        assert!(given_up.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let _ = given_up.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         drop(given_up);
     }
     let store = Store::open(config).unwrap();
