@@ -182,7 +182,7 @@ async fn a_signal_ends_open_streams_soon() {
         server.signal("-TERM");
         let (code, took) = server.wait();
         assert_eq!(code, Some(0), "{placement}");
-        println!("{placement}: {took:?}");
+        assert!(took < Duration::from_secs(20), "{placement}: {took:?}");
         while let Some(Ok(_)) = body.frame().await {}
         drop(idle);
     }

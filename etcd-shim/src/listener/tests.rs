@@ -24,10 +24,10 @@ const SETTINGS: Http2Settings = Http2Settings {
     keepalive_timeout: Duration::from_secs(20),
 };
 
-/// Answers with the protocol's name; `/slow` takes 300 ms, `/never` for ever.
 /// Requests that take their time, of one test.
 static ARRIVED: AtomicUsize = AtomicUsize::new(0);
 
+/// Answers with the protocol's name; `/slow` takes 300 ms, `/never` for ever.
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.uri().path() != "/" {
         ARRIVED.fetch_add(1, Ordering::Relaxed);
@@ -194,9 +194,12 @@ async fn the_end_waits_for_answers_but_not_for_ever() {
         let slow = tokio::spawn(ask(connect(&url).await, version, "/slow"));
         let never = tokio::spawn(ask(connect(&url).await, version, "/never"));
         let idle = connect(&url).await;
-        while ARRIVED.load(Ordering::Relaxed) < 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let arrive = async {
+            while ARRIVED.load(Ordering::Relaxed) < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, arrive).await.unwrap();
         ARRIVED.store(0, Ordering::Relaxed);
         let begun = Instant::now();
         shutdown.finish(Duration::from_secs(5)).await;

@@ -135,7 +135,9 @@ impl WatchStream {
             Some(Ok(request)) => {
                 match request.request_union {
                     Some(RequestUnion::CreateRequest(create)) => self.create(create),
-                    Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id),
+                    Some(RequestUnion::CancelRequest(cancel)) => {
+                        self.session.cancel(cancel.watch_id);
+                    }
                     Some(RequestUnion::ProgressRequest(_)) => self.session.request_progress(),
                     // A request of a newer protocol does not end the stream.
                     None => {}
@@ -158,21 +160,16 @@ impl WatchStream {
         match created {
             Ok(id) => {
                 self.accepted += 1;
-                if wants_fragments {
-                    self.fragmented.insert(id);
-                }
+                // The end of an earlier watch of this id may not be told yet.
+                match wants_fragments {
+                    true => self.fragmented.insert(id),
+                    false => self.fragmented.remove(&id),
+                };
                 if wants_progress && self.progress.is_none() {
                     self.progress = Some(Box::pin(tokio::time::sleep(progress_interval(&self.shared))));
                 }
             }
             Err(reason) => self.refusals.push_back((self.accepted, reason)),
-        }
-    }
-
-    fn cancel(&mut self, id: i64) {
-        // Not when the end is told: by then the client may have given the id to another watch.
-        if self.session.cancel(id) {
-            self.fragmented.remove(&id);
         }
     }
 
@@ -210,7 +207,8 @@ impl WatchStream {
                 ..Default::default()
             }),
             Delivery::Canceled { id, reason } => {
-                if reason != CancelReason::Requested {
+                // By now the client may have given the id to another watch.
+                if !self.session.has(id) {
                     self.fragmented.remove(&id);
                 }
                 let revision = match reason {

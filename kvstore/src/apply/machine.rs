@@ -8,7 +8,7 @@ use crate::lease::LeaseReader;
 use crate::mvcc::{Event, Reader, Removal, RemovalProgress, RemovalScan, ValueCache};
 use crate::storage::{self, Engine};
 use crate::types::{
-    ClockMillis, Error, KeyspaceId, LeaseId, LogId, LogIndex, RequestId, Result, Revision, Term,
+    ClockMillis, Error, KeyspaceId, LeaseId, LogIndex, LogMark, RequestId, Result, Revision, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub struct StateMachine {
     /// Whether the engine knows its format, or has to be told with the next write.
     has_format: bool,
     /// The log that the state belongs to, until the engine has been told with the next write.
-    unwritten_log_id: Option<LogId>,
+    unwritten_log_mark: Option<LogMark>,
     /// The failure that ended it.
     failed: Option<Error>,
 }
@@ -109,7 +109,7 @@ impl StateMachine {
             alarms: stored::read_alarms(&*engine)?,
             position: stored::read_position(&*engine)?,
             has_format,
-            unwritten_log_id: None,
+            unwritten_log_mark: None,
             failed: None,
             engine,
         };
@@ -127,14 +127,21 @@ impl StateMachine {
     }
 
     /// The log that the state in `engine` belongs to, if it says so.
-    pub fn log_of(engine: &dyn Engine) -> Result<Option<LogId>> {
-        stored::read_log_id(engine)
+    pub fn log_of(engine: &dyn Engine) -> Result<Option<LogMark>> {
+        stored::read_log_mark(engine)
+    }
+
+    /// Has the state in `engine` say at once and durably that it belongs to this log.
+    pub fn assign_to(engine: &dyn Engine, log: LogMark) -> Result<()> {
+        let mut batch = storage::Batch::default();
+        stored::write_log_mark(&mut batch, log);
+        engine.write(batch).and_then(|()| engine.flush()).map_err(stored::engine_failed)
     }
 
     /// From its next write on the state says that it belongs to this log.
-    pub fn belongs_to(&mut self, log_id: LogId) -> Result<()> {
-        let is_said = stored::read_log_id(&*self.engine)? == Some(log_id);
-        self.unwritten_log_id = Some(log_id).filter(|_| !is_said);
+    pub fn belongs_to(&mut self, log: LogMark) -> Result<()> {
+        let is_said = stored::read_log_mark(&*self.engine)? == Some(log);
+        self.unwritten_log_mark = Some(log).filter(|_| !is_said);
         Ok(())
     }
 
@@ -274,8 +281,8 @@ impl StateMachine {
         if !self.has_format {
             stored::write_format(&mut turn.batch);
         }
-        if let Some(log_id) = self.unwritten_log_id.take() {
-            stored::write_log_id(&mut turn.batch, log_id);
+        if let Some(mark) = self.unwritten_log_mark.take() {
+            stored::write_log_mark(&mut turn.batch, mark);
         }
         stored::write_position(&mut turn.batch, self.position);
         self.engine.write(turn.batch).map_err(stored::engine_failed)?;

@@ -11,7 +11,8 @@
 //!
 //! Invariants:
 //! - nothing here has a clock, randomness or configuration that could change what is written: state and
-//!   bytes of the entries decide alone. The clock of the state comes with the entries;
+//!   bytes of the entries decide alone. The clock of the state comes with the entries. One mark beside them, which nothing
+//!   reads but the opening of a store, says whose log they came from;
 //! - a command is refused before its first write or not at all: execution has no way to refuse, its type
 //!   knows only failures of the engine, and those stop the store;
 //! - what a transaction decides (compares, kept values and leases, lease existence, readable revisions) it

@@ -6,7 +6,7 @@ use crate::mvcc::keys::{
     META_ALARMS, META_APPLIED, META_COUNTERS, META_FORMAT, META_LEASE, META_LOG, meta_key,
 };
 use crate::storage::{Batch, Engine, EngineError, Family};
-use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, LogId, LogIndex, Result, Term};
+use crate::types::{ClockMillis, Error, KeyspaceId, LeaseId, LogIndex, LogMark, Result, Term};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -75,14 +75,14 @@ pub(super) fn write_position(batch: &mut Batch, position: Position) {
 }
 
 /// The log that this state belongs to, if it says so.
-pub(super) fn read_log_id(engine: &dyn Engine) -> Result<Option<LogId>> {
+pub(super) fn read_log_mark(engine: &dyn Engine) -> Result<Option<LogMark>> {
     let Some(bytes) = engine.get(Family::Meta, &[META_LOG]).map_err(engine_failed)? else { return Ok(None) };
-    let bytes: [u8; 8] = bytes[..].try_into().map_err(|_| damaged("id of the log"))?;
-    Ok(Some(LogId(u64::from_be_bytes(bytes))))
+    let bytes: [u8; 4] = bytes[..].try_into().map_err(|_| damaged("mark of the log"))?;
+    Ok(Some(LogMark(u32::from_be_bytes(bytes))))
 }
 
-pub(super) fn write_log_id(batch: &mut Batch, log_id: LogId) {
-    batch.put(Family::Meta, vec![META_LOG], log_id.0.to_be_bytes().to_vec());
+pub(super) fn write_log_mark(batch: &mut Batch, mark: LogMark) {
+    batch.put(Family::Meta, vec![META_LOG], mark.0.to_be_bytes().to_vec());
 }
 
 /// Every keyspace of which anything is stored.

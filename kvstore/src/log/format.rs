@@ -18,7 +18,7 @@
 //! field is the log's random identity instead of a constant: a client that stores bytes which look like frames
 //! cannot know it, and so cannot make recovery find frames in a value.
 
-use super::LogId;
+use super::LogMark;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,16 @@ const SEGMENT_BYTES_CRC_AT: usize = 48;
 const FRAME_CRC_AT: usize = 28;
 const SEGMENT_SUFFIX: &str = ".segment";
 const PREPARING_SUFFIX: &str = ".preparing";
+
+/// The random number that all segments and frames of one log carry. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LogId(pub u64);
+
+impl LogId {
+    pub fn mark(self) -> LogMark {
+        LogMark(crc32fast::hash(&self.0.to_le_bytes()))
+    }
+}
 
 /// A segment's place in the log, from 1. A recycled file gets a new one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -68,7 +68,7 @@ pub use format::FORMAT_VERSION;
 pub use segment::{PreparedSegment, SegmentJob};
 pub use writer::Log;
 
-pub use crate::types::{EntryKind, HardState, LogEntry, LogId};
+pub use crate::types::{EntryKind, HardState, LogEntry, LogMark};
 use std::path::PathBuf;
 
 /// Where the log lives and how it is cut.
@@ -82,8 +82,8 @@ pub struct LogConfig {
     pub spare_segments: usize,
     /// Whether a log was there before: then an empty directory is refused, not taken for a new log.
     pub must_exist: bool,
-    /// Which log it is, if its owner knows: another one is refused, and a new one becomes this one.
-    pub log_id: Option<LogId>,
+    /// Which log is there, if its owner knows: another one is refused.
+    pub mark: Option<LogMark>,
 }
 
 impl LogConfig {
@@ -99,7 +99,7 @@ impl LogConfig {
             segment_bytes: Self::DEFAULT_SEGMENT_BYTES,
             spare_segments: Self::DEFAULT_SPARE_SEGMENTS,
             must_exist: false,
-            log_id: None,
+            mark: None,
         }
     }
 }

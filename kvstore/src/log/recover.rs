@@ -3,14 +3,14 @@
 use super::damage::{damaged, foreign, io_failed, newer, strange, unusable};
 use super::file::{File, Files};
 use super::format::{
-    BadHeader, FRAME_HEADER_BYTES, FileRole, NUMBER_END, PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
-    Sequence, page_start, zeros_end,
+    BadHeader, FRAME_HEADER_BYTES, FileRole, LogId, NUMBER_END, PAGE_BYTES, SEGMENT_HEADER_BYTES,
+    SegmentHeader, Sequence, page_start, zeros_end,
 };
 use super::record::{self, Record};
 use super::scan::{Frame, Scanned, Window, scan};
 use super::segment::{Segment, write_zeros};
 use super::table::{Slot, Table};
-use super::{LogConfig, LogEntry, LogId, Recovered};
+use super::{LogConfig, LogEntry, Recovered};
 use crate::types::{LogIndex, Result};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -39,8 +39,8 @@ pub(super) fn open(files: &dyn Files, config: &LogConfig, wanted_from: LogIndex)
         return Err(unusable(dir, "all segments of the raft log are missing"));
     }
     let mut segments = open_segments(files, dir, &listing.sequences)?;
-    if let (Some(wanted), Some(found)) = (config.log_id, segments.first())
-        && found.header.log_id != wanted
+    if let (Some(mark), Some(found)) = (config.mark, segments.first())
+        && found.header.log_id.mark() != mark
     {
         return Err(strange(dir));
     }

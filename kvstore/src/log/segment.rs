@@ -1,9 +1,8 @@
 //! Segment files, and the job that makes them ready on another thread.
 
-use super::LogId;
 use super::damage::io_failed;
 use super::file::{File, Files};
-use super::format::{PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, Sequence};
+use super::format::{LogId, PAGE_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, Sequence};
 use crate::types::Result;
 use parking_lot::Mutex;
 use std::collections::VecDeque;

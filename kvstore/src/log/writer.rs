@@ -1,14 +1,14 @@
 //! The log itself: one owner, its segments, and what of it is on the disk.
 
 use super::file::Files;
-use super::format::{PAGE_BYTES, SEGMENT_HEADER_BYTES, Sequence};
+use super::format::{LogId, PAGE_BYTES, SEGMENT_HEADER_BYTES, Sequence};
 use super::recover::{self, Opened};
 use super::seal::Sealed;
 use super::segment::{
     Plan, PreparedSegment, Retired, RetiredQueue, Segment, SegmentJob, Ticket, is_usable_size,
 };
 use super::table::Table;
-use super::{HardState, LogConfig, LogId, Recovered};
+use super::{HardState, LogConfig, LogMark, Recovered};
 use crate::types::{Error, LogIndex, Result};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -62,7 +62,7 @@ impl Log {
         let opened = recover::open(&*files, &config, wanted_from)?;
         let is_new = opened.is_none();
         let opened = opened.unwrap_or_else(|| Opened {
-            log_id: config.log_id.unwrap_or_else(|| LogId(files.random_number() | 1)),
+            log_id: LogId(files.random_number() | 1),
             segments: VecDeque::new(),
             prepared: VecDeque::new(),
             table: Table::starting_after(LogIndex::NONE),
@@ -97,8 +97,8 @@ impl Log {
     }
 
     /// Which log this is.
-    pub fn id(&self) -> LogId {
-        self.log_id
+    pub fn mark(&self) -> LogMark {
+        self.log_id.mark()
     }
 
     /// Gives up the segments that hold only entries below `keep_from`. No disk work: [`Log::housekeeping`]

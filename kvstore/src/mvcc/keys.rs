@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 pub const META_FORMAT: u8 = 0x01;
 /// Meta tag: applied log index and term, and the logical clock.
 pub const META_APPLIED: u8 = 0x02;
-/// Meta tag: the raft log that the state belongs to, u64; absent in states that were last written before there was this.
+/// Meta tag: the mark of the raft log that the state belongs to, u32; absent in states that were last written before there was this.
 pub const META_LOG: u8 = 0x03;
 /// Meta tag ‖ keyspace: revision u64 ‖ live bytes u64.
 pub const META_COUNTERS: u8 = 0x10;

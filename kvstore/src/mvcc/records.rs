@@ -159,9 +159,16 @@ impl Records<'_> {
     }
 }
 
-/// What to do about a disk that does not answer.
-const UNREADABLE_ADVICE: &str =
-    "look for errors of this disk in the system's log, and try again once it works";
+/// What to do about a read that the system refuses.
+fn advice(message: &str) -> &'static str {
+    if message.contains("Too many open files") {
+        "raise the limit of open files (ulimit -n) and start again"
+    } else if message.contains("Permission denied") {
+        "check the owner, the mode and the mount, and try again"
+    } else {
+        "look for errors of this disk in the system's log, and try again once it works"
+    }
+}
 
 /// A read of the engine has failed. It ends the store if it was the writer's.
 pub(super) fn engine_failed(error: EngineError) -> Error {
@@ -173,7 +180,8 @@ pub(super) fn engine_failed(error: EngineError) -> Error {
         }
         Error::Poisoned(what) => {
             tracing::error!(error = what, "data could not be read");
-            Error::Unreadable(format!("{what}; {UNREADABLE_ADVICE}"))
+            let advice = advice(&what);
+            Error::Unreadable(format!("{what}; {advice}"))
         }
         other => other,
     }

@@ -46,7 +46,8 @@ impl LogicalClock {
         millis(last.clock_at(Instant::now(), self.step))
     }
 
-    /// The core is at work.
+    /// The core begins a turn. In the middle of one there is no sign: what a turn carries into the log and what it answers
+    /// are not further apart than one step, however often the disk stands still in between.
     pub(crate) fn sign(&self) {
         let now = Instant::now();
         let mut last = self.last.lock();
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn it_goes_on_through_signs_and_keeps_what_is_less_than_a_millisecond() {
-        let clock = LogicalClock::starting_at(ClockMillis::new(70), Duration::from_millis(100));
+        let clock = LogicalClock::starting_at(ClockMillis::new(70), Duration::from_secs(60));
         let begun = Instant::now();
         let mut before = clock.now();
         while begun.elapsed() < Duration::from_millis(50) {

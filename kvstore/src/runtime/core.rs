@@ -257,7 +257,6 @@ impl Core {
     pub(super) fn persisted(&mut self, append: Append, under_way: &UnderWay) -> Result<Input> {
         self.log.finish_append(append)?;
         let took = under_way.started.elapsed();
-        self.clock.sign();
         self.shared.metrics.log_sync.observe(took);
         self.sync_pace.observe(self.log.last_write());
         Ok(Input::Persisted(under_way.number))

@@ -109,7 +109,7 @@ impl Core {
             self.policy.expiry_goes_on = self.machine.has_expired(self.clock.overdue());
             let is_due = now.since_ms(self.machine.clock()) >= CLOCK_CHECKPOINT_MS;
             // One for both, if two ticks have come together.
-            if is_due && !self.policy.expiry_goes_on && self.turn.writes.is_empty() {
+            if is_due && !self.has_expired_leases() && self.turn.writes.is_empty() {
                 let clock = self.encode_clock();
                 self.turn.writes.push_back(clock);
             }

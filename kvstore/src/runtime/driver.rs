@@ -132,7 +132,7 @@ fn last_words(error: Error) -> String {
         other => other.to_string(),
     };
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let advice = if says(&["restore", "once it works"]) {
+    let advice = if says(&["restore", "once it works", "raise the limit", "check the owner"]) {
         ""
     } else if says(&["No space left", "Disk quota"]) {
         ", free some space and start again"

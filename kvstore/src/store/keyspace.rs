@@ -275,7 +275,7 @@ impl Keyspace {
         self.parts().leases.time_to_live(id, self.inner.shared.clock_now(), with_keys)
     }
 
-    /// All leases, those that expire first first.
+    /// All leases of one moment, nearly in the order of their ends: one that is renewed meanwhile may be in another place.
     ///
     /// # Errors
     /// As [`Keyspace::lease_time_to_live`].

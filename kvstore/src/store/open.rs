@@ -88,7 +88,7 @@ impl Store {
         let machine = StateMachine::load(Arc::clone(&engine), options);
         let mut machine = machine.map_err(|error| refuse_start(&data_dir, error))?;
         assert_eq!(machine.applied(), applied, "nobody has written since it was read");
-        machine.belongs_to(log.id()).map_err(|error| refuse_start(&data_dir, error))?;
+        machine.belongs_to(log.mark()).map_err(|error| refuse_start(&data_dir, error))?;
         let shared = Arc::new(Shared::new(data_dir.node_id));
         let jobs = Arc::new(JobQueue::default());
         let mut keyspaces = BTreeMap::new();

@@ -5,7 +5,7 @@ use super::data_dir::DataDir;
 use super::open::random_number;
 use crate::apply::StateMachine;
 use crate::consensus::{Node, NodeConfig, Restored};
-use crate::log::{Files, Log, LogConfig, LogId};
+use crate::log::{Files, Log, LogConfig, LogMark};
 use crate::storage::{Engine, RocksEngine, RocksOptions};
 use crate::types::{Error, LogIndex, Result, Term};
 use std::path::PathBuf;
@@ -22,8 +22,8 @@ pub(super) fn open_engine_and_log(
 ) -> Result<(Arc<dyn Engine>, Applied, Log, Node)> {
     let mut engine = open_engine(data_dir, data_dir.begun())?;
     let applied = StateMachine::applied_in(&engine).map_err(|error| refuse_start(data_dir, error))?;
-    let log_id = StateMachine::log_of(&engine).map_err(|error| refuse_start(data_dir, error))?;
-    let (log, node) = open_raft(config, data_dir, files, applied, log_id)?;
+    let mark = StateMachine::log_of(&engine).map_err(|error| refuse_start(data_dir, error))?;
+    let (log, node) = open_raft(config, data_dir, files, applied, mark)?;
     if data_dir.begun() {
         drop(engine);
         engine = open_engine(data_dir, false)?;
@@ -89,9 +89,9 @@ fn open_raft(
     data_dir: &DataDir,
     files: Arc<dyn Files>,
     applied: Applied,
-    log_id: Option<LogId>,
+    mark: Option<LogMark>,
 ) -> Result<(Log, Node)> {
-    let log_config = LogConfig { log_id, ..log_config(config, data_dir.log(), data_dir.begun()) };
+    let log_config = LogConfig { mark, ..log_config(config, data_dir.log(), data_dir.begun()) };
     let (log, recovered) = Log::open(files, log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
     if recovered.hard_state.is_none() && applied.0.get() > 0 {

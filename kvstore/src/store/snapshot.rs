@@ -6,10 +6,10 @@ use super::open::{Inner, Store, random_number};
 use super::recover::log_config;
 use super::restore_dir::RestoreDir;
 use crate::apply::StateMachine;
-use crate::log::{HardState, Log, LogConfig, LogId, OsFiles};
+use crate::log::{HardState, Log, OsFiles};
 use crate::snapshot::{CHUNK_BYTES_MAX, CheckpointFiles, Sender, SnapshotInfo, receive};
 use crate::storage::{RocksEngine, RocksOptions};
-use crate::types::{Error, LogIndex, NodeId, Result, Term};
+use crate::types::{Error, LogIndex, LogMark, NodeId, Result, Term};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ impl Store {
         // Before it is opened: that leaves files which are no part of it.
         let files = CheckpointFiles::list(&checkpoint.path)?;
         // What the checkpoint says, not what the store says by now.
-        let (applied, _) = applied_in(&checkpoint.path).map_err(|what| Error::DataDir {
+        let applied = applied_in(&checkpoint.path).map_err(|what| Error::DataDir {
             path: checkpoint.path.clone(),
             reason: format!("the checkpoint cannot be read: {what}; the store goes on: try it again"),
         })?;
@@ -89,7 +89,7 @@ impl Store {
         config.validate()?;
         let dir = RestoreDir::begin(&config.data_dir)?;
         let info = receive(input, &dir.state())?;
-        let (applied, log_id) = applied_in(&dir.state()).map_err(|what| {
+        let applied = applied_in(&dir.state()).map_err(|what| {
             Error::Snapshot(format!(
                 "what is in it cannot be read: {what}; nothing was restored: use another one"
             ))
@@ -98,24 +98,34 @@ impl Store {
             let said = "it says of itself another position in the log than what is in it";
             return Err(Error::Snapshot(format!("{said}; nothing was restored: use another one")));
         }
-        // A new log, and the one that the state says it belongs to.
-        let log_config = LogConfig { log_id, ..log_config(config, dir.log(), false) };
+        let log_config = log_config(config, dir.log(), false);
         let (mut log, _) = Log::open(Arc::new(OsFiles), log_config, info.applied.next())?;
         let hard_state = HardState { term: info.term, vote: NodeId::new(0), commit: info.applied };
         log.restart_after(info.applied, Some(hard_state))?;
         log.seal_durably()?;
+        assign(&dir.state(), log.mark())?;
         drop(log);
         dir.finish(config.node_id, config.cluster_id)?;
         Ok(info)
     }
 }
 
-/// The position of the state in `path` and the log that it belongs to, or why they cannot be told.
-fn applied_in(path: &Path) -> Result<((LogIndex, Term), Option<LogId>), String> {
+/// The position of the state in `path`, or why it cannot be told.
+fn applied_in(path: &Path) -> Result<(LogIndex, Term), String> {
     let options = RocksOptions { must_exist: true, read_only: true, ..RocksOptions::default() };
     let engine = RocksEngine::open(path, &options).map_err(|error| error.message)?;
-    let found = StateMachine::applied_in(&engine).and_then(|at| Ok((at, StateMachine::log_of(&engine)?)));
-    found.map_err(|error| error.to_string())
+    StateMachine::applied_in(&engine).map_err(|error| error.to_string())
+}
+
+/// Has the state in `path` belong to `log`, not to that of the store which the snapshot was taken of.
+fn assign(path: &Path, log: LogMark) -> Result<()> {
+    let unwritten = |what: String| Error::DataDir {
+        path: path.into(),
+        reason: format!("cannot be written: {what}; nothing was restored: try it again"),
+    };
+    let options = RocksOptions { must_exist: true, ..RocksOptions::default() };
+    let engine = RocksEngine::open(path, &options).map_err(|error| unwritten(error.message))?;
+    StateMachine::assign_to(&engine, log).map_err(|error| unwritten(error.to_string()))
 }
 
 /// A checkpoint's directory, as long as somebody reads it.

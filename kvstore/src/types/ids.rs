@@ -53,9 +53,10 @@ counter! {
     /// The position of a change inside its revision, from 0.
     SubRevision(u32)
 }
-/// The random number that all segments and frames of one raft log carry, and the state that belongs to it. Never 0.
+/// Tells a raft log from all others: a checksum of the random number that its segments and frames carry, which is to stay
+/// unknown to clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct LogId(pub u64);
+pub struct LogMark(pub u32);
 
 counter! {
     /// A raft term.

@@ -21,7 +21,7 @@ pub mod record;
 pub use entry::{EntryKind, HardState, LogEntry};
 pub use error::{Action, Error, InvalidRequest, Result};
 pub use ids::{
-    CallerId, ClockMillis, KeyspaceId, LeaseId, LogId, LogIndex, NodeId, RequestId, Revision, SubRevision,
+    CallerId, ClockMillis, KeyspaceId, LeaseId, LogIndex, LogMark, NodeId, RequestId, Revision, SubRevision,
     Term, VersionId,
 };
 pub use range::{KeyRange, RangeEnd};

@@ -86,6 +86,11 @@ impl Session {
         Ok(id)
     }
 
+    /// Whether there is a watcher of this id; its end may be queued already.
+    pub fn has(&self, id: i64) -> bool {
+        self.shared.outbox.lock().find_id(id).is_some()
+    }
+
     /// Ends a watcher: what is queued for it is dropped and [`Delivery::Canceled`] follows. `false`, and
     /// nothing else, if the session has no such watcher.
     pub fn cancel(&self, id: i64) -> bool {

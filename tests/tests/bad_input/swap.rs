@@ -72,14 +72,22 @@ async fn log_and_state_of_two_times_are_told_apart() {
     }
 }
 
-/// Of two stores of the same name, with as many entries: nothing but their numbers tells them apart.
+/// Two stores of the same name: with as many entries, so that nothing but a random number tells them apart; and a store and
+/// its restored copy, which goes on from a place in the middle of the other's log.
 #[tokio::test]
 async fn log_and_state_of_two_stores_are_told_apart() {
     let home = tempfile::tempdir().expect("a temporary directory");
-    let (one, other, bad) = (home.path().join("one"), home.path().join("other"), home.path().join("bad"));
+    let [one, other, copy, bad] = ["one", "other", "copy", "bad"].map(|name| home.path().join(name));
     make(&one, true).await;
     make(&other, true).await;
-    for part in ["log", "state"] {
+    let store = Store::open(config(&one)).expect("the store opens");
+    let mut snapshot = Vec::new();
+    store.save_snapshot(&mut snapshot).expect("a snapshot");
+    fill(&store, 0..EARLIER).await;
+    store.stop().await;
+    drop(store);
+    Store::restore_snapshot(&config(&copy), &mut &snapshot[..]).expect("a restored copy");
+    for (other, part) in [(&other, "log"), (&other, "state"), (&copy, "log"), (&copy, "state")] {
         copy_all(&one, &bad);
         fs::remove_dir_all(bad.join(part)).expect("the part goes");
         copy_all(&other.join(part), &bad.join(part));

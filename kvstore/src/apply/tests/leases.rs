@@ -3,7 +3,7 @@
 use super::*;
 use crate::lease::{LeaseReader, MAX_TTL_S};
 use crate::types::InvalidRequest;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 const A: LeaseId = LeaseId::new(1);
 const B: LeaseId = LeaseId::new(2);
@@ -193,6 +193,15 @@ fn expired_leases_of_all_keyspaces_share_the_bound() {
     assert_eq!(found(0), []);
 }
 
+/// Ends the looking also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Who is told that a lease is gone reads what the end of it made, and who is told of a key on a lease can read that key,
 /// however readers are served. Each round has a lease of its own, which gets a key in revision `2 * round` and ends in the
 /// next one.
@@ -205,6 +214,7 @@ fn a_lease_and_its_keys_come_and_go_together_for_readers() {
         let (leases, reader) = (fixture.leases(), fixture.machine.reader(KeyspaceId::DEFAULT).unwrap());
         // The last round whose lease has its key.
         let begun = AtomicI64::new(0);
+        let is_over = AtomicBool::new(false);
         let look = |round: i64| {
             let revision = || reader.revision().get();
             let info = |round| leases.time_to_live(LeaseId::new(round), ClockMillis::new(0), true).unwrap();
@@ -218,14 +228,11 @@ fn a_lease_and_its_keys_come_and_go_together_for_readers() {
         const ROUNDS: i64 = 3_000;
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                loop {
-                    let round = begun.load(Ordering::Relaxed);
-                    look(round);
-                    if round == ROUNDS {
-                        break;
-                    }
+                while !is_over.load(Ordering::Relaxed) {
+                    look(begun.load(Ordering::Relaxed));
                 }
             });
+            let _over = Over(&is_over);
             for round in 1..=ROUNDS {
                 fixture.grant(round, 10).unwrap();
                 assert_eq!(fixture.write(vec![put_leased("key", round)]), 2 * round);

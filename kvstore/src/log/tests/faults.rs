@@ -1,8 +1,7 @@
 //! A disk that fails, is full, or holds what it should not.
 
 use super::*;
-use crate::log::LogId;
-use crate::log::format::{FrameHeader, SegmentHeader, Sequence};
+use crate::log::format::{FrameHeader, LogId, SegmentHeader, Sequence};
 use crate::log::{Files, record};
 use crate::types::{Action, Error};
 use std::path::{Path, PathBuf};

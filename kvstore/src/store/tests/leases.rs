@@ -37,9 +37,12 @@ async fn a_lease_whose_grant_took_longer_than_its_time_to_live_lives_so_long_fro
     let released = Instant::now();
     drop(held);
     in_time(granting).await.unwrap().unwrap();
-    while remaining_s(&kv, LEASE).is_some() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let ended = async {
+        while remaining_s(&kv, LEASE).is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    in_time(ended).await;
     let lived = released.elapsed();
     assert!(lived >= Duration::from_secs(TTL_S as u64), "it ended {lived:?} after the answer");
     in_time(store.stop()).await;
@@ -79,7 +82,14 @@ async fn leases_of_a_corrupt_member_end_when_the_alarm_is_over() {
     let alarm = Alarm { member: 1, kind: AlarmKind::Corrupt };
     in_time(store.alarm_activate(alarm)).await.unwrap();
     let before = store.metrics().entries_proposed;
-    tokio::time::sleep(Duration::from_millis(TTL_S as u64 * 1_000 + 1_500)).await;
+    let is_over = async {
+        while remaining_s(&kv, LEASE) != Some(0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    in_time(is_over).await;
+    // Long enough for it to be ended, if it could be.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(remaining_s(&kv, LEASE), Some(0));
     let proposed = store.metrics().entries_proposed - before;
     // The clock is written down now and then.
