@@ -1,5 +1,6 @@
 //! The neighbours: a few clients that put and get at a fixed rate, whatever the answers take, on a thread of their own.
 
+use crate::host::{Host, Taken};
 use bytes::Bytes;
 use etcd_shim::proto::plain::etcdserverpb as pb;
 use kvstore::runtime::Pace;
@@ -46,29 +47,67 @@ pub struct Seen {
     pub puts: [Latencies; 3],
     pub gets: [Latencies; 3],
     pub failures: Vec<String>,
+    /// Requests of each phase, and how many of them the host left alone: only those are among the above.
+    pub requests: [usize; 3],
+    pub counted: [usize; 3],
+}
+
+/// A request that was answered.
+struct Answered {
+    phase: usize,
+    is_put: bool,
+    begun: Instant,
+    took: Duration,
+}
+
+/// What they write down while they are at work.
+#[derive(Default)]
+struct Notebook {
+    answered: Vec<Answered>,
+    failures: Vec<String>,
     /// Which of their connections have had an answer.
     are_used: [bool; CONNECTIONS],
+}
+
+impl Notebook {
+    /// What they saw while the host let them.
+    fn seen(&self, taken: &Taken) -> Seen {
+        let mut seen = Seen { failures: self.failures.clone(), ..Seen::default() };
+        for answered in &self.answered {
+            seen.requests[answered.phase] += 1;
+            if taken.touches(answered.begun, answered.begun + answered.took) {
+                continue;
+            }
+            seen.counted[answered.phase] += 1;
+            let phases = if answered.is_put { &mut seen.puts } else { &mut seen.gets };
+            phases[answered.phase].0.push(answered.took.as_micros() as u64);
+        }
+        for latencies in seen.puts.iter_mut().chain(&mut seen.gets) {
+            latencies.0.sort_unstable();
+        }
+        seen
+    }
 }
 
 /// Neighbours at work.
 pub struct Neighbours {
     phase: Arc<AtomicUsize>,
-    seen: Arc<Mutex<Seen>>,
+    notebook: Arc<Mutex<Notebook>>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Neighbours {
     pub fn start(url: String) -> Neighbours {
         let phase = Arc::new(AtomicUsize::new(Phase::Between as usize));
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let (its_phase, its_seen) = (phase.clone(), seen.clone());
+        let notebook = Arc::new(Mutex::new(Notebook::default()));
+        let (its_phase, its_notebook) = (phase.clone(), notebook.clone());
         let thread = std::thread::spawn(move || {
             // It measures, and takes hardly any of the processor. A system that refuses makes it measure worse.
             Pace::Prompt.set();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(run(url, its_phase, its_seen));
+            runtime.expect("a runtime").block_on(run(url, its_phase, its_notebook));
         });
-        Neighbours { phase, seen, thread }
+        Neighbours { phase, notebook, thread }
     }
 
     pub fn enter(&self, phase: Phase) {
@@ -79,7 +118,7 @@ impl Neighbours {
     pub fn wait_until_served(&self) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE && !self.thread.is_finished() {
-            if self.seen.lock().expect("nobody panics with it").are_used.iter().all(|is_used| *is_used) {
+            if self.notebook.lock().expect("nobody panics with it").are_used.iter().all(|is_used| *is_used) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -87,19 +126,15 @@ impl Neighbours {
         false
     }
 
-    /// Ends them once every request has its answer; what they saw.
-    pub fn finish(self) -> Seen {
+    /// Ends them once every request has its answer; what they saw while the host took nothing.
+    pub fn finish(self, host: &Host) -> Seen {
         self.enter(Phase::End);
         let _ = self.thread.join();
-        let mut seen = self.seen.lock().expect("nobody panics with it").clone();
-        for latencies in seen.puts.iter_mut().chain(&mut seen.gets) {
-            latencies.0.sort_unstable();
-        }
-        seen
+        self.notebook.lock().expect("nobody panics with it").seen(&host.taken())
     }
 }
 
-async fn run(url: String, phase: Arc<AtomicUsize>, seen: Arc<Mutex<Seen>>) {
+async fn run(url: String, phase: Arc<AtomicUsize>, notebook: Arc<Mutex<Notebook>>) {
     let endpoint = Endpoint::from_shared(url).expect("our own URL").tcp_nodelay(true);
     let mut channels: Vec<Channel> = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -115,21 +150,24 @@ async fn run(url: String, phase: Arc<AtomicUsize>, seen: Arc<Mutex<Seen>>) {
         }
         let connection = number as usize % CONNECTIONS;
         let mut kv = KvClient::new(channels[connection].clone());
-        let seen = seen.clone();
+        let notebook = notebook.clone();
         while requests.try_join_next().is_some() {}
         requests.spawn(async move {
             let is_put = (number / CONNECTIONS as u64).is_multiple_of(2);
             let begun = Instant::now();
             let outcome = tokio::time::timeout(PATIENCE, request(&mut kv, number, is_put)).await;
-            let took_us = begun.elapsed().as_micros() as u64;
-            let mut seen = seen.lock().expect("nobody panics with it");
-            seen.are_used[connection] |= matches!(outcome, Ok(Ok(())));
+            let took = begun.elapsed();
+            let mut notebook = notebook.lock().expect("nobody panics with it");
+            notebook.are_used[connection] |= matches!(outcome, Ok(Ok(())));
             match outcome {
-                Ok(Ok(())) if now < 3 && is_put => seen.puts[now].0.push(took_us),
-                Ok(Ok(())) if now < 3 => seen.gets[now].0.push(took_us),
+                Ok(Ok(())) if now < 3 => {
+                    notebook.answered.push(Answered { phase: now, is_put, begun, took });
+                }
                 Ok(Ok(())) => {}
-                Ok(Err(status)) => seen.failures.push(format!("{:?}: {}", status.code(), status.message())),
-                Err(_) => seen.failures.push(format!("no answer in {PATIENCE:?}")),
+                Ok(Err(status)) => {
+                    notebook.failures.push(format!("{:?}: {}", status.code(), status.message()));
+                }
+                Err(_) => notebook.failures.push(format!("no answer in {PATIENCE:?}")),
             }
         });
     }
@@ -141,8 +179,14 @@ async fn request(kv: &mut KvClient<Channel>, number: u64, is_put: bool) -> Resul
     let key = Bytes::from(format!("/neighbour/{:04}", number % KEYS));
     if is_put {
         let value = vec![number as u8; VALUE_BYTES].into();
-        kv.put(pb::PutRequest { key, value, ..Default::default() }).await.map(|_| ())
-    } else {
-        kv.range(pb::RangeRequest { key, ..Default::default() }).await.map(|_| ())
+        return kv.put(pb::PutRequest { key, value, ..Default::default() }).await.map(|_| ());
+    }
+    let response = kv.range(pb::RangeRequest { key: key.clone(), ..Default::default() }).await?.into_inner();
+    // Nobody else writes there, and always one byte again and again.
+    let is_whole = |value: &[u8]| value.len() == VALUE_BYTES && value.iter().all(|byte| *byte == value[0]);
+    match response.kvs.as_slice() {
+        [] => Ok(()),
+        [kv] if kv.key == key && is_whole(&kv.value) => Ok(()),
+        wrong => Err(tonic::Status::data_loss(format!("a wrong answer: {wrong:?}"))),
     }
 }

@@ -26,8 +26,8 @@ pub fn head(is_short: bool, has_control: bool) -> String {
     let mode = if is_short { "short" } else { "full" };
     let (control, line) = if has_control { (" on another server |", "---|") } else { ("", "") };
     let columns = format!(
-        "| attack | scale | put p50/p99 before → during → after, ms | get p99, ms | ratio put/get |{control} added MiB \
-         (bound) | attacker was told | |\n|---|---|---|---|---|{line}---|---|---|"
+        "| attack | scale | put p50/p99 before → during → after, ms | get p99, ms | ratio put/get |{control} counted \
+         | added MiB (bound) | attacker was told | |\n|---|---|---|---|---|{line}---|---|---|---|"
     );
     format!("neighbours: {RATE_PER_S} puts and gets in a second, open loop; {mode} attacks\n\n{columns}")
 }
@@ -91,12 +91,13 @@ impl Row<'_> {
             (true, false) => "ok".to_owned(),
         };
         let mut line = format!(
-            "| {} | {} | {} | {} | {put_ratio:.1}/{get_ratio:.1} |{} {} ({}) | {} | {verdict} |",
+            "| {} | {} | {} | {} | {put_ratio:.1}/{get_ratio:.1} |{} {} | {} ({}) | {} | {verdict} |",
             self.attack.name,
             self.attack.scale[usize::from(self.is_short)],
             puts(&self.trial.seen),
             gets.join(" → "),
             self.control.as_ref().map_or(String::new(), |control| in_control(&self.trial.seen, control)),
+            counted(&self.trial.seen),
             self.added_mib(),
             self.bound_mib(),
             self.told(),
@@ -120,6 +121,12 @@ impl Row<'_> {
 fn puts(seen: &Seen) -> String {
     let both = |phase: &Latencies| format!("{:.1}/{:.1}", phase.at_ms(0.5), phase.at_ms(0.99));
     seen.puts.each_ref().map(both).join(" → ")
+}
+
+/// Requests before and during an attack that the host left alone, in percent.
+fn counted(seen: &Seen) -> String {
+    let share = |phase: usize| seen.counted[phase] * 100 / seen.requests[phase].max(1);
+    format!("{}, {} %", share(0), share(1))
 }
 
 /// During to before, of puts and of gets.

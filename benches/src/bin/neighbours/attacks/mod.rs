@@ -88,8 +88,8 @@ pub const ATTACKS: &[Attack] = &[
         scale: ["10,000 watches, 2 events/s for all", "2,000 watches, 2 events/s for all"],
         prepare: None,
         run: run!(watches::many_on_one_stream),
-        expected: &["ok"],
-        required: &[],
+        expected: &["ok", watches::TOLD],
+        required: &[watches::TOLD],
         memory_mib: [128, 64],
     },
     Attack {
@@ -97,8 +97,8 @@ pub const ATTACKS: &[Attack] = &[
         scale: ["1,000 streams, 2 events/s for all", "200 streams, 2 events/s for all"],
         prepare: None,
         run: run!(watches::many_streams),
-        expected: &["ok"],
-        required: &[],
+        expected: &["ok", watches::TOLD],
+        required: &[watches::TOLD],
         memory_mib: [128, 64],
     },
     Attack {

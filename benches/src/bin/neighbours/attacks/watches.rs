@@ -4,7 +4,11 @@ use crate::attacker::Attacker;
 use etcd_shim::proto::plain::etcdserverpb as pb;
 use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
-use std::time::Duration;
+use std::cmp::Ordering::{Equal, Greater, Less};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -16,6 +20,10 @@ const WORD_PATIENCE: Duration = Duration::from_secs(60);
 /// One that has said something and is silent for so long has said everything.
 const SILENCE: Duration = Duration::from_secs(5);
 const KEY: &str = "/attack/watched";
+/// Between two looks at whether everything has been written.
+const LOOK: Duration = Duration::from_millis(100);
+/// What is counted for a watch that was told of everything.
+pub const TOLD: &str = "watch told";
 
 struct Watching {
     requests: mpsc::UnboundedSender<pb::WatchRequest>,
@@ -62,35 +70,112 @@ pub async fn never_read(attacker: Attacker) {
 
 /// One stream that has the same thing to say ten thousand times.
 pub async fn many_on_one_stream(attacker: Attacker) {
-    let mut watching = watch(attacker.channel().await).await.expect("a watch");
-    for _ in 1..attacker.scale(10_000, 2_000) {
+    let count = attacker.scale(10_000, 2_000);
+    let watching = watch(attacker.channel().await).await.expect("a watch");
+    for _ in 1..count {
         let _ = watching.requests.send(create(0));
     }
-    let reader = tokio::spawn(async move {
-        let mut events = 0u64;
-        while let Ok(Some(response)) = watching.responses.message().await {
-            events += response.events.len() as u64;
-            if watching.requests.is_closed() {
-                break;
-            }
-        }
-        events
-    });
-    write(&attacker, 2, 100).await;
-    reader.abort();
+    let progress = Arc::new(Progress::default());
+    let mut readers = JoinSet::new();
+    readers.spawn(read_until_told(watching, count, progress.clone()));
+    watch_until_told(attacker, readers, count, &progress).await;
 }
 
 /// A thousand streams over ten connections.
 pub async fn many_streams(attacker: Attacker) {
+    let per_connection = attacker.scale(100, 20);
+    let progress = Arc::new(Progress::default());
     let mut readers = JoinSet::new();
     for _ in 0..10 {
         let channel = attacker.channel().await;
-        for _ in 0..attacker.scale(100, 20) {
-            let mut watching = watch(channel.clone()).await.expect("a watch");
-            readers.spawn(async move { while let Ok(Some(_)) = watching.responses.message().await {} });
+        for _ in 0..per_connection {
+            let watching = watch(channel.clone()).await.expect("a watch");
+            readers.spawn(read_until_told(watching, 1, progress.clone()));
         }
     }
+    watch_until_told(attacker, readers, 10 * per_connection, &progress).await;
+}
+
+/// Where all watches of an attack stand.
+#[derive(Default)]
+struct Progress {
+    created: AtomicUsize,
+    /// The last revision that will be written; 0 while it is not known.
+    newest: AtomicI64,
+}
+
+/// Writes now and then until the end, and once more when all watches are there; each has to be told of that.
+async fn watch_until_told(
+    attacker: Attacker,
+    mut readers: JoinSet<Result<usize, String>>,
+    watches: usize,
+    progress: &Progress,
+) {
     write(&attacker, 2, 100).await;
+    let begun = Instant::now();
+    while progress.created.load(Ordering::Relaxed) < watches && begun.elapsed() < WORD_PATIENCE {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let last = pb::PutRequest { key: KEY.into(), ..Default::default() };
+    let response = attacker.kv().await.put(last).await.expect("the last write").into_inner();
+    progress.newest.store(response.header.map_or(0, |header| header.revision), Ordering::Relaxed);
+    while let Some(reader) = readers.join_next().await {
+        match reader.expect("nothing in it panics") {
+            Ok(watches) => (0..watches).for_each(|_| attacker.count(TOLD)),
+            Err(wrong) => attacker.count(&wrong),
+        }
+    }
+}
+
+/// Reads a stream until each of its watches has been told of the newest revision, and of nothing twice or backwards. How
+/// many were; or what was wrong.
+async fn read_until_told(
+    mut watching: Watching,
+    count: usize,
+    progress: Arc<Progress>,
+) -> Result<usize, String> {
+    // The first watch has been created.
+    let mut last_of: HashMap<i64, i64> = HashMap::from([(0, 0)]);
+    progress.created.fetch_add(1, Ordering::Relaxed);
+    // The highest revision that anybody was told of, and how many were.
+    let (mut highest, mut told) = (0, 0);
+    let mut silent_since = Instant::now();
+    loop {
+        let newest = progress.newest.load(Ordering::Relaxed);
+        if newest > 0 && highest == newest && told == count {
+            return Ok(count);
+        }
+        let response = match tokio::time::timeout(LOOK, watching.responses.message()).await {
+            Ok(Ok(Some(response))) => response,
+            Ok(end) => return Err(format!("a stream ended: {end:?}")),
+            Err(_) if newest == 0 || silent_since.elapsed() < WORD_PATIENCE => continue,
+            Err(_) => {
+                return Err(format!(
+                    "{told} of {count} watches were told of revision {highest}, the last is {newest}"
+                ));
+            }
+        };
+        silent_since = Instant::now();
+        if response.canceled {
+            return Err(format!("a watch was canceled: {}", response.cancel_reason));
+        }
+        if response.created {
+            progress.created.fetch_add(1, Ordering::Relaxed);
+        }
+        let last = last_of.entry(response.watch_id).or_insert(0);
+        for event in response.events {
+            let revision = event.kv.map_or(0, |kv| kv.mod_revision);
+            if revision <= *last {
+                return Err(format!("revision {revision} after {last}"));
+            }
+            *last = revision;
+            match revision.cmp(&highest) {
+                Less => {}
+                Equal => told += 1,
+                Greater => (highest, told) = (revision, 1),
+            }
+        }
+    }
 }
 
 /// Watchers that sleep while what they have not read is compacted. Each is then told so, or gets all of it.
