@@ -29,6 +29,8 @@ pub(crate) struct Policy {
     flushed_log_bytes: u64,
     flush_running: bool,
     segment_running: bool,
+    /// One found no space: the next try is after the next look at the disk, not at once and for ever.
+    segment_waits_for_room: bool,
     removal_running: bool,
     disk_is_low: bool,
     /// Something was refused for the quota since the alarm was last looked at.
@@ -54,6 +56,7 @@ impl Policy {
             flushed_log_bytes: 0,
             flush_running: false,
             segment_running: false,
+            segment_waits_for_room: false,
             removal_running: false,
             disk_is_low: false,
             quota_refused: false,
@@ -73,6 +76,7 @@ impl Policy {
     }
 
     pub(super) fn disk_space(&mut self, free_bytes: u64, total_bytes: u64) {
+        self.segment_waits_for_room = false;
         let reserve = (total_bytes / 50).clamp(*DISK_RESERVE_BYTES.start(), *DISK_RESERVE_BYTES.end());
         // Twice the reserve to clear, so that the alarm does not flap.
         let low = free_bytes < if self.disk_is_low { reserve * 2 } else { reserve };
@@ -212,6 +216,7 @@ impl Core {
     /// Starts slow work that is due.
     pub(super) fn after_turn(&mut self) -> Result<()> {
         if !self.policy.segment_running
+            && !self.policy.segment_waits_for_room
             && let Some(job) = self.log.housekeeping()
         {
             self.policy.segment_running = true;
@@ -283,6 +288,7 @@ impl Core {
                     Ok(segment) => self.log.finish(segment),
                     // The log makes its own segment when it needs one; a full disk shows there.
                     Err(error @ Error::NoSpace(_)) => {
+                        self.policy.segment_waits_for_room = true;
                         tracing::warn!(%error, "a log segment could not be prepared");
                     }
                     // Nothing was lost yet, but a disk that fails is not worked with.
@@ -299,6 +305,8 @@ impl Core {
                 self.policy.removal_running = false;
                 let progress = self.machine.apply_removal(keyspace, result?)?;
                 Metrics::add(&self.shared.metrics.versions_removed, progress.removed_versions as u64);
+                // The next command may be long in coming.
+                self.publish_progress();
             }
         }
         Ok(())

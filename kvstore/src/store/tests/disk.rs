@@ -20,6 +20,8 @@ struct State {
     fails: AtomicBool,
     sync_takes_us: AtomicU64,
     write_takes_us: AtomicU64,
+    has_no_room: AtomicBool,
+    refused_files: AtomicU64,
     holds_syncs: Mutex<bool>,
     released: Condvar,
 }
@@ -51,6 +53,13 @@ impl Disk {
     pub(super) fn take_longer_for_a_write(&self, by: Duration) {
         self.0.write_takes_us.store(by.as_micros() as u64, Ordering::SeqCst);
     }
+    /// Refuses every new file from now on.
+    pub(super) fn have_no_room(&self) {
+        self.0.has_no_room.store(true, Ordering::SeqCst);
+    }
+    pub(super) fn refused_files(&self) -> u64 {
+        self.0.refused_files.load(Ordering::SeqCst)
+    }
     fn check(&self) -> io::Result<()> {
         if self.0.fails.load(Ordering::SeqCst) { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
     }
@@ -70,6 +79,10 @@ impl Files for Disk {
         self.wrap(OsFiles.open(path))
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
+        if self.0.has_no_room.load(Ordering::SeqCst) {
+            self.0.refused_files.fetch_add(1, Ordering::SeqCst);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.wrap(OsFiles.create(path))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

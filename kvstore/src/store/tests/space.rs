@@ -1,10 +1,13 @@
 //! Space: the quota with its alarm, and the removal of what is compacted.
 
+use super::disk::Disk;
 use super::{config, default_keyspace, in_time, value_of};
 use crate::command::{Operation, Put, PutLease, PutValue, Transaction};
 use crate::store::{Config, CoreFuture, Placement, Store};
 use crate::types::{Error, LeaseId};
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A store that is full starts, serves what it has and refuses more, as often as it is started; with a larger quota nobody
 /// has to lift the alarm.
@@ -31,7 +34,7 @@ async fn a_larger_quota_clears_the_alarm_at_the_next_start() {
     let kv = default_keyspace(&store);
     let cleared = async {
         while !store.alarms().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     in_time(cleared).await;
@@ -84,4 +87,43 @@ async fn a_put_passes_between_two_steps_of_removal() {
     beside(&mut core, more_than(dead - 1)).await;
     assert_eq!(removed(), dead);
     in_time(async { tokio::join!(store.stop(), core) }).await;
+}
+
+/// What a compaction frees is told at once, also when nobody writes any more.
+#[tokio::test]
+async fn the_size_in_use_is_right_after_a_compaction_on_an_idle_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(config(&directory, Placement::Thread)).unwrap();
+    let kv = default_keyspace(&store);
+    for _ in 0..100 {
+        in_time(kv.put("a", vec![7; 1_000])).await.unwrap();
+    }
+    let before = store.status().live_bytes;
+    in_time(kv.compact(kv.revision(), true)).await.unwrap();
+    let after = store.status().live_bytes;
+    assert!(after < before / 10, "{before} bytes in use, {after} after one of 100 versions was left");
+    in_time(store.stop()).await;
+}
+
+/// A segment prepared beside that finds no room is tried again now and then, not at once and for ever: each try fills the
+/// disk up for everybody on it.
+#[tokio::test]
+async fn a_segment_without_room_is_not_tried_again_at_once() {
+    // A look at the disk each second begins the next try.
+    const WATCHED: Duration = Duration::from_millis(500);
+    const TRIES_MAX: u64 = 5;
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::default();
+    let store = Store::open_on(config(&directory, Placement::Thread), Arc::new(disk.clone())).unwrap();
+    let kv = default_keyspace(&store);
+    disk.have_no_room();
+    // As much as makes the log go on in the segment that was prepared before.
+    while disk.refused_files() == 0 {
+        in_time(kv.put("a", vec![7; 100_000])).await.unwrap();
+    }
+    tokio::time::sleep(WATCHED).await;
+    in_time(kv.put("b", "1")).await.unwrap();
+    let tries = disk.refused_files();
+    assert!(tries <= TRIES_MAX, "{tries} in {WATCHED:?}");
+    in_time(store.stop()).await;
 }
