@@ -127,19 +127,29 @@ fn after(turn: Result<Turn>, core: &mut Core, waker: &Waker) -> Ran {
 
 /// Why the store ends, and what to do about it.
 fn last_words(error: Error) -> String {
+    let is_damage = matches!(error, Error::Damaged { .. });
     let text = match error {
         Error::Poisoned(text) | Error::Unreadable(text) => text,
         other => other.to_string(),
     };
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let advice = if says(&["restore", "once it works", "raise the limit", "check the owner"]) {
+    // It says itself what has become of that.
+    if says(&["acknowledged"]) {
+        return text;
+    }
+    // What is damaged may be what was acknowledged: nobody can promise anything.
+    if is_damage || says(&["damaged", "Corruption", "restore"]) {
+        let advice = if says(&["restore"]) { "" } else { "; restore the whole data directory from a backup" };
+        return format!("{text}{advice}");
+    }
+    let advice = if says(&["once it works", "raise the limit", "check the owner"]) {
         ""
     } else if says(&["No space left", "Disk quota"]) {
         ", free some space and start again"
     } else {
         ", look for errors of this disk in the system's log, and start again once it works"
     };
-    if says(&["acknowledged"]) { text } else { format!("{text}; nothing acknowledged is lost{advice}") }
+    format!("{text}; nothing acknowledged is lost{advice}")
 }
 
 /// Starts the core's own threads; gives the core as a future if it has none to run on. A sync that is under way when the
@@ -317,4 +327,39 @@ pub(crate) fn spawn_helpers(
         }
     })?;
     Ok(vec![maintenance, ticker])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::EngineError;
+
+    fn damaged() -> Error {
+        let message = "Corruption: block checksum mismatch in state/000012.sst offset 0 size 400".into();
+        EngineError { message, path: Some("state/000012.sst".into()), damaged_at: Some(0) }.into()
+    }
+
+    #[test]
+    fn damage_is_never_said_to_have_lost_nothing() {
+        let later = Error::Poisoned(damaged().to_string());
+        let undecided = Error::Poisoned("the counters cannot be read: the state is damaged".into());
+        let of_rocksdb = Error::Poisoned("storage engine: Corruption: bad block".into());
+        for error in [damaged(), later, undecided, of_rocksdb] {
+            let words = last_words(error);
+            assert!(!words.contains("acknowledged"), "{words}");
+            assert_eq!(words.matches("restore the whole data directory from a backup").count(), 1, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_has_lost_nothing_and_its_owner_is_told_what_to_do() {
+        let words = last_words(Error::Poisoned("sync of log/0001: Input/output error".into()));
+        assert!(words.contains("; nothing acknowledged is lost, look for errors of this disk"), "{words}");
+        let words = last_words(Error::Poisoned("write of log/0001: No space left on device".into()));
+        assert!(words.contains("; nothing acknowledged is lost, free some space"), "{words}");
+        let unreadable = Error::Unreadable("state/000012.sst: EIO; try again once it works".into());
+        assert!(last_words(unreadable).ends_with("once it works; nothing acknowledged is lost"));
+        let said = "log/0001: everything acknowledged is in the files that were here";
+        assert_eq!(last_words(Error::Poisoned(said.into())), said);
+    }
 }
