@@ -2,7 +2,7 @@
 
 use super::keyspace::Keyspace;
 use super::stored::{self, Position};
-use super::{Stop, admission, leases, transaction};
+use super::{Stop, admission, leases, rehearsal, transaction};
 use crate::command::{Alarm, Batch, Command, Outcome};
 use crate::lease::LeaseReader;
 use crate::mvcc::{Event, Reader, Removal, RemovalProgress, RemovalScan, ValueCache};
@@ -161,6 +161,16 @@ impl StateMachine {
     /// An error is final: the engine has failed, and so will every further call.
     pub fn apply(&mut self, entries: &[Committed]) -> Result<Applied> {
         self.guarded(|machine| machine.apply_entries(entries))
+    }
+
+    /// Makes the reads of values that applying `command` now would make. It fails if one of them does: such a command must
+    /// not come into the log, where it would end this state machine. Changes nothing, and costs a command that reads no
+    /// value next to nothing.
+    pub fn rehearse(&self, keyspace: KeyspaceId, command: &Command) -> Result<()> {
+        match (command, self.keyspaces.get(&keyspace)) {
+            (Command::Transaction(transaction), Some(keyspace)) => rehearsal::rehearse(keyspace, transaction),
+            _ => Ok(()),
+        }
     }
 
     /// A reader of a keyspace, which need not have been written to yet.

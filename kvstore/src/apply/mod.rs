@@ -7,7 +7,8 @@
 //!
 //! How one command flows: `machine` (entries, batches) → `admission` (alarms) → `plan` (which branches,
 //! every reason to refuse) → `transaction` (execution) → `writer` (one revision: versions, events,
-//! attachments) → `mvcc`. Leases take `leases` instead of the middle two.
+//! attachments) → `mvcc`. Leases take `leases` instead of the middle two. Before it is in the log, `rehearsal` makes the
+//! reads that it will make here, so that one that fails is the command's failure and not the store's.
 //!
 //! Invariants:
 //! - nothing here has a clock, randomness or configuration that could change what is written: state and
@@ -30,6 +31,7 @@ mod keyspace;
 mod leases;
 mod machine;
 mod plan;
+mod rehearsal;
 mod stored;
 mod transaction;
 mod writer;

@@ -55,7 +55,8 @@ pub(super) fn taken(transaction: &Transaction, succeeded: bool) -> &[Operation] 
     if succeeded { &transaction.success } else { &transaction.failure }
 }
 
-fn decide(keyspace: &Keyspace, transaction: &Transaction, branches: &mut Vec<bool>) -> Result<()> {
+/// Which branches are taken: of `transaction`, and then of those nested in them.
+pub(super) fn decide(keyspace: &Keyspace, transaction: &Transaction, branches: &mut Vec<bool>) -> Result<()> {
     let mut succeeded = true;
     for compare in &transaction.compares {
         if !holds(keyspace, compare)? {
@@ -120,7 +121,8 @@ fn check_put(keyspace: &Keyspace, put: &Put) -> std::result::Result<Option<Kept>
     Ok(Some(Kept { value, lease: entry.head().lease }))
 }
 
-fn live<'a>(keyspace: &'a Keyspace, key: &[u8]) -> Option<&'a Arc<Entry>> {
+/// The newest version of `key`, if it lives.
+pub(super) fn live<'a>(keyspace: &'a Keyspace, key: &[u8]) -> Option<&'a Arc<Entry>> {
     keyspace.versions.head(key).filter(|entry| entry.is_live())
 }
 

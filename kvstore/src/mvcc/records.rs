@@ -170,7 +170,7 @@ fn advice(message: &str) -> &'static str {
     }
 }
 
-/// A read of the engine has failed. It ends the store if it was the writer's.
+/// A read of the engine has failed. It ends the store if applying the log needs it.
 pub(super) fn engine_failed(error: EngineError) -> Error {
     // The client is told too, but it is the operator who can do something.
     match Error::from(error) {

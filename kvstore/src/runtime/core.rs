@@ -152,6 +152,7 @@ impl Core {
         if submissions.is_empty() {
             return Vec::new();
         }
+        let submissions = self.refuse_what_cannot_be_read(submissions);
         let admitted = self.refuse_what_has_no_space(submissions);
         let clock = self.clock.now();
         let proposals = split_into_batches(admitted, self.proposer, clock, &mut self.next_request);

@@ -213,6 +213,26 @@ impl Core {
         admitted
     }
 
+    /// Answers what would read a value that cannot be read before it is proposed, with that error; the rest goes on. What is
+    /// in the log has to be applied, here and at every start.
+    pub(super) fn refuse_what_cannot_be_read(&mut self, mut submissions: Vec<Submission>) -> Vec<Submission> {
+        // Others are refused for that, and another member may have what this one lacks.
+        if !self.node.is_leading() {
+            return submissions;
+        }
+        submissions.retain_mut(|submission| {
+            let Err(error) = self.machine.rehearse(submission.keyspace, &submission.command) else {
+                return true;
+            };
+            Metrics::add(&self.shared.metrics.commands_refused, 1);
+            if let Some((slot, _permit)) = submission.waiter.take() {
+                slot.complete(Err(error), &mut self.wakes);
+            }
+            false
+        });
+        submissions
+    }
+
     /// Starts slow work that is due.
     pub(super) fn after_turn(&mut self) -> Result<()> {
         if !self.policy.segment_running

@@ -138,8 +138,8 @@ impl Keyspace {
     ///
     /// # Errors
     /// [`Error::Invalid`] when it can never succeed; [`Error::Compacted`], [`Error::FutureRevision`] for a read
-    /// inside it; [`Error::NoSpace`], [`Error::TooManyRequests`]; [`Error::OutcomeUnknown`] when it may or may
-    /// not have happened.
+    /// inside it; [`Error::NoSpace`], [`Error::TooManyRequests`]; [`Error::Damaged`], [`Error::Unreadable`] when it
+    /// needs a value that cannot be read, and was not done; [`Error::OutcomeUnknown`] when it may or may not have happened.
     pub async fn transact(&self, transaction: Transaction) -> Result<TransactionOutcome> {
         validate(&transaction, self.inner.config.max_txn_ops)?;
         match self.command(Command::Transaction(transaction)).await? {

@@ -3,6 +3,7 @@
 mod alarms;
 mod leases;
 mod machine;
+mod rehearsal;
 mod replay;
 mod transactions;
 

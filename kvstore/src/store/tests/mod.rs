@@ -4,6 +4,7 @@ mod adaptive;
 mod directory;
 mod disk;
 mod leases;
+mod rot;
 mod snapshot;
 mod space;
 
