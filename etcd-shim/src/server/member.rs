@@ -169,6 +169,11 @@ fn expose_work(out: &mut Exposition, metrics: &MetricsSnapshot) {
             metrics.syncs_beside,
         ),
         ("holdfast_versions_removed_total", "Dead versions removed by compaction.", metrics.versions_removed),
+        (
+            "holdfast_removals_failed_total",
+            "Removals of dead versions that met data that could not be read.",
+            metrics.removals_failed,
+        ),
     ] {
         out.counter(name, help, value);
     }

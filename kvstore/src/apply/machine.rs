@@ -229,7 +229,22 @@ impl StateMachine {
 
     /// The next piece of background removal behind a compaction floor, if any is left.
     pub fn next_removal(&self) -> Option<(KeyspaceId, RemovalScan)> {
-        self.keyspaces.iter().find_map(|(id, keyspace)| Some((*id, keyspace.versions.next_removal()?)))
+        self.next_removal_of(|_, _| true)
+    }
+
+    /// As [`StateMachine::next_removal`], in those keyspaces only that are `wanted` with their compaction floor.
+    pub fn next_removal_of(
+        &self,
+        wanted: impl Fn(KeyspaceId, Revision) -> bool,
+    ) -> Option<(KeyspaceId, RemovalScan)> {
+        let wanted = |(id, keyspace): &(&KeyspaceId, &Keyspace)| wanted(**id, keyspace.versions.floor());
+        let next = |(id, keyspace): (&KeyspaceId, &Keyspace)| Some((*id, keyspace.versions.next_removal()?));
+        self.keyspaces.iter().filter(wanted).find_map(next)
+    }
+
+    /// The compaction floor.
+    pub fn floor(&self, keyspace: KeyspaceId) -> Revision {
+        self.keyspaces.get(&keyspace).map_or(Revision::NONE, |keyspace| keyspace.versions.floor())
     }
 
     /// Carries out what a [`RemovalScan`] found. An error is final, as in [`StateMachine::apply`].

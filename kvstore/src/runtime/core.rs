@@ -375,9 +375,9 @@ impl Core {
             for slot in work.reads {
                 slot.complete(Err(error.clone()), &mut self.wakes);
             }
-            self.policy.removal_waits.extend(work.removals);
+            self.policy.removals.waits.extend(work.removals);
         }
-        for wait in std::mem::take(&mut self.policy.removal_waits) {
+        for wait in std::mem::take(&mut self.policy.removals.waits) {
             wait.slot.complete(Err(error.clone()), &mut self.wakes);
         }
         let unknown = match error {

@@ -1,8 +1,8 @@
-//! What the leader decides by itself: expiry, quota, flushes, removal of dead versions.
+//! What the leader decides by itself: expiry, quota, flushes.
 
 use super::core::Core;
-use super::mailbox::RemovalWait;
 use super::maintenance::JobDone;
+use super::removals::Removals;
 use super::{Job, Metrics};
 use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction};
 use crate::propose::{Slot, Submission};
@@ -25,13 +25,12 @@ pub(crate) struct Policy {
     pub(super) quota_bytes: Option<u64>,
     /// Log written since the last flush that makes the next one due.
     flush_log_bytes: u64,
-    pub(super) removal_waits: Vec<RemovalWait>,
     flushed_log_bytes: u64,
     flush_running: bool,
     segment_running: bool,
     /// One found no space: the next try is after the next look at the disk, not at once and for ever.
     segment_waits_for_room: bool,
-    removal_running: bool,
+    pub(super) removals: Removals,
     disk_is_low: bool,
     /// Something was refused for the quota since the alarm was last looked at.
     quota_refused: bool,
@@ -52,12 +51,11 @@ impl Policy {
             node_id,
             quota_bytes,
             flush_log_bytes,
-            removal_waits: Vec::new(),
             flushed_log_bytes: 0,
             flush_running: false,
             segment_running: false,
             segment_waits_for_room: false,
-            removal_running: false,
+            removals: Removals::default(),
             disk_is_low: false,
             quota_refused: false,
             refused: Vec::new(),
@@ -255,26 +253,6 @@ impl Core {
         Ok(())
     }
 
-    fn start_removal(&mut self) {
-        if !self.policy.removal_running
-            && let Some((keyspace, scan)) = self.machine.next_removal()
-        {
-            self.policy.removal_running = true;
-            self.jobs.push(Job::Removal { keyspace, scan });
-        }
-        let machine = &mut self.machine;
-        let mut at = 0;
-        while at < self.policy.removal_waits.len() {
-            let wait = &self.policy.removal_waits[at];
-            if machine.removed_up_to(wait.keyspace) >= wait.floor {
-                let wait = self.policy.removal_waits.swap_remove(at);
-                wait.slot.complete(Ok(()), &mut self.wakes);
-            } else {
-                at += 1;
-            }
-        }
-    }
-
     /// Seals the log when nothing was written to it since the last tick: a log at work costs nothing.
     pub(super) fn seal_resting_log(&mut self) -> Result<()> {
         let next_frame = self.log.next_frame();
@@ -321,13 +299,7 @@ impl Core {
                 Metrics::add(&self.shared.metrics.flushes, 1);
                 self.log.purge_below(up_to.next())?;
             }
-            JobDone::Removal { keyspace, result } => {
-                self.policy.removal_running = false;
-                let progress = self.machine.apply_removal(keyspace, result?)?;
-                Metrics::add(&self.shared.metrics.versions_removed, progress.removed_versions as u64);
-                // The next command may be long in coming.
-                self.publish_progress();
-            }
+            JobDone::Removal { keyspace, result } => self.removal_done(keyspace, result)?,
         }
         Ok(())
     }

@@ -103,6 +103,8 @@ counters! {
     flushes,
     /// Dead versions removed by compaction.
     versions_removed,
+    /// Removals that met damage, or data that could not be read.
+    removals_failed,
     /// Leases that expired.
     leases_expired,
 }

@@ -20,7 +20,8 @@
 //! Invariants:
 //! - what is answered is durable and published;
 //! - the first failed write or sync, or a storage error, ends the core: every waiter gets an error, nothing is
-//!   answered afterwards, and `shared::Failure` tells the reason;
+//!   answered afterwards, and `shared::Failure` tells the reason. Not one of a read before there is anything in the log: it
+//!   fails that command, and for a removal of dead versions ([`removals`]) that removal;
 //! - slow work (flush, prewriting a log segment, scanning for dead versions) runs on the maintenance thread and
 //!   comes back as a note; one job of each kind at a time.
 //!
@@ -36,6 +37,7 @@ mod mailbox;
 mod maintenance;
 mod metrics;
 mod pace;
+mod removals;
 pub(crate) mod shared;
 mod sync_beside;
 mod sync_pace;

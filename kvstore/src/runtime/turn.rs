@@ -115,7 +115,7 @@ impl Core {
                 Note::DirectoryLost => return Err(Error::Poisoned("the data directory is lost".into())),
             }
         }
-        self.policy.removal_waits.append(&mut work.removals);
+        self.policy.removals.waits.append(&mut work.removals);
         for slot in work.reads.drain(..) {
             self.reads.wait(slot);
         }

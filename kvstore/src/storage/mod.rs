@@ -88,8 +88,8 @@ impl Batch {
     }
 }
 
-/// A failure of the engine. The first one of a write, or of a walk that removes dead versions, ends the store; one of a read
-/// fails whoever reads.
+/// A failure of the engine. The first one of a write, or of a read that applying the log needs, ends the store; one of
+/// another read fails whoever reads.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("storage engine: {message}")]
 pub struct EngineError {

@@ -188,7 +188,8 @@ impl Keyspace {
     /// with `wait_physical` returns when it is freed. Gives the keyspace's revision.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the floor is there already, [`Error::FutureRevision`].
+    /// [`Error::Compacted`] when the floor is there already, [`Error::FutureRevision`]; with `wait_physical`
+    /// [`Error::Damaged`], [`Error::Unreadable`] when nothing more can be freed: the floor has moved all the same.
     pub async fn compact(&self, revision: Revision, wait_physical: bool) -> Result<Revision> {
         let current = match self.command(Command::Compact { revision }).await? {
             Outcome::Compacted { revision } => revision,

@@ -5,7 +5,7 @@ use crate::command::{
     Compare, CompareResult, CompareTarget, DeleteRange, Operation, Put, PutLease, PutValue, RangeQuery,
     ReadAt, Transaction,
 };
-use crate::store::{Config, Keyspace, Placement, Store};
+use crate::store::{Config, Consistency, Keyspace, Placement, Store};
 use crate::types::{Error, KeyRange, LeaseId, Result, Revision};
 use std::path::Path;
 use tempfile::TempDir;
@@ -146,4 +146,47 @@ async fn a_transaction_that_needs_rotten_values_is_refused_and_the_next_start_is
     assert_eq!(in_time(read_plainly(&kv, "rotten")).await.unwrap(), b"new");
     assert!(!in_time(kv.transact(guarded("rotten", 3))).await.unwrap().succeeded);
     in_time(store.stop()).await;
+}
+
+#[tokio::test]
+async fn a_removal_that_meets_rot_is_given_up_until_the_next_compaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = cold(&directory);
+    written(&config, &[("a", 0), ("a", 1), ("a", 2), ("b", 3)]).await;
+    rot(&config.data_dir, &value(1));
+    let mut revision = 5;
+    for start in 0..3 {
+        let store = Store::open(config.clone()).unwrap();
+        let kv = default_keyspace(&store);
+        let failed = || store.metrics().removals_failed;
+        // Each start after a compaction tries once.
+        let at_start = u64::from(start > 0);
+        let tried = async {
+            while failed() < at_start {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        in_time(tried).await;
+        revision = in_time(kv.put("c", format!("{start}"))).await.unwrap().revision.get().max(revision);
+        assert_eq!(failed(), at_start, "start {start}: tried again without a compaction");
+        let compacted = in_time(kv.compact(Revision::new(revision), true)).await;
+        let error = compacted.unwrap_err();
+        assert!(matches!(&error, Error::Damaged { path, .. } if path.extension().is_some()), "{error}");
+        assert!(error.to_string().contains("restore"), "{error}");
+        assert_eq!(failed(), at_start + 1);
+
+        // Alive, and nothing is gone that lives.
+        assert_eq!(in_time(read_plainly(&kv, "a")).await.unwrap(), value(2));
+        assert_eq!(in_time(read_plainly(&kv, "b")).await.unwrap(), value(3));
+        let newest = in_time(kv.put("c", "after")).await.unwrap().revision;
+        assert_eq!(newest.get(), revision + 1);
+        let query = RangeQuery { at: ReadAt::Revision(newest), ..RangeQuery::new(KeyRange::all()) };
+        let all = in_time(kv.range(query, Consistency::Linearizable)).await.unwrap();
+        assert_eq!(all.result.kvs.len(), 3);
+        let metrics = store.metrics();
+        assert_eq!((metrics.removals_failed, metrics.versions_removed), (at_start + 1, 0), "start {start}");
+        in_time(store.stop()).await;
+        assert_eq!(in_time(store.failed()).await, Error::Stopped, "start {start}");
+        revision += 1;
+    }
 }
