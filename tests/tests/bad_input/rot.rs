@@ -6,11 +6,15 @@ use crate::attempt::{check_filled, get};
 use crate::damage::{flip, make, outcome, rest, used};
 use crate::directory::stopped;
 use crate::told::Done;
+use bytes::Bytes;
 use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use holdfast_tests::wire::etcdserverpb::watch_client::WatchClient;
 use holdfast_tests::wire::etcdserverpb::watch_request::RequestUnion;
-use holdfast_tests::wire::etcdserverpb::{HashKvRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use holdfast_tests::wire::etcdserverpb::{
+    CompactionRequest, Compare, HashKvRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    WatchCreateRequest, WatchRequest, compare, request_op,
+};
 use holdfast_tests::{check_advice, copy_all, files};
 use std::fs;
 use std::path::Path;
@@ -170,7 +174,7 @@ async fn rot_in_a_table_is_data_loss_to_clients_and_named_to_the_operator() {
     let channel = node.channel();
     let mut kv = KvClient::new(channel.clone());
     let key = |number: u32| RangeRequest { key: format!("key/{number}").into(), ..Default::default() };
-    let mut refused = 0;
+    let mut unread = Vec::new();
     for number in 0..20 {
         match kv.range(key(number)).await {
             Ok(answer) => {
@@ -181,24 +185,62 @@ async fn rot_in_a_table_is_data_loss_to_clients_and_named_to_the_operator() {
                 check_data_loss(&status);
                 assert!(status.message().contains(&name), "{status}");
                 check_advice(status.message(), "a refused read");
-                refused += 1;
+                unread.push(number);
             }
         }
     }
-    assert!(refused > 0, "the table is not read at all");
+    let rotten = *unread.first().expect("the table is read");
     let mut maintenance = MaintenanceClient::new(channel.clone());
     let unread = maintenance.hash_kv(HashKvRequest { revision: 0 }).await.expect_err("no hash");
     check_data_loss(&unread);
     assert!(unread.message().contains(&name), "{unread}");
     // A watch has no word for the file: the server's log has it.
     check_data_loss(&watch_from_the_first(&node).await);
+    // It compacts: what is above is asked before.
+    check_writers_are_told(&node, rotten).await;
     crate::attempt::put(&channel, "new", b"new").await.expect("writes go on");
     assert_eq!(get(&channel, "new").await.as_deref(), Some(&b"new"[..]));
     assert!(node.log().contains(&name), "the operator is not told");
     node.kill();
+    // What was refused is not in the log; the removal that was given up is tried once more.
+    node.start();
+    check_writers_are_told(&node, rotten).await;
+    assert_eq!(get(&node.channel(), "new").await.as_deref(), Some(&b"new"[..]));
+    node.kill();
     fs::write(&table, &good).expect("the good table");
     node.start();
     check_filled(&node).await;
+}
+
+/// Who needs the value of this key to write, or a compaction that has to pass it, is told so; the node goes on.
+async fn check_writers_are_told(node: &holdfast_tests::Node, rotten: u32) {
+    let mut kv = KvClient::new(node.channel());
+    let key = Bytes::from(format!("key/{rotten}"));
+    let with_previous = PutRequest { key: key.clone(), prev_kv: true, ..Default::default() };
+    check_data_loss(&kv.put(with_previous).await.expect_err("a previous value"));
+    let kept = PutRequest { key: key.clone(), ignore_value: true, ..Default::default() };
+    check_data_loss(&kv.put(kept).await.expect_err("a kept value"));
+    // As kube-apiserver creates a key that is there already.
+    let compare = Compare {
+        result: compare::CompareResult::Equal.into(),
+        target: compare::CompareTarget::Mod.into(),
+        key: key.clone(),
+        target_union: Some(compare::TargetUnion::ModRevision(0)),
+        ..Default::default()
+    };
+    let put = PutRequest { key: key.clone(), ..Default::default() };
+    let read = RangeRequest { key, ..Default::default() };
+    let operation = |request| vec![RequestOp { request: Some(request) }];
+    let create = TxnRequest {
+        compare: vec![compare],
+        success: operation(request_op::Request::RequestPut(put)),
+        failure: operation(request_op::Request::RequestRange(read)),
+    };
+    check_data_loss(&kv.txn(create).await.expect_err("the value that is there"));
+    let newest = crate::attempt::put(&node.channel(), "newest", b"").await.expect("writes go on");
+    let compaction = CompactionRequest { revision: newest, physical: true };
+    check_data_loss(&kv.compact(compaction).await.expect_err("nothing is removed"));
+    assert_eq!(get(&node.channel(), "newest").await.as_deref(), Some(&b""[..]));
 }
 
 /// How a watch of everything from the first revision ends.

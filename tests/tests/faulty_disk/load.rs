@@ -38,7 +38,7 @@ pub struct Load {
     clients: Vec<tokio::task::JoinHandle<Acknowledged>>,
 }
 
-fn key(number: u64) -> String {
+pub fn key(number: u64) -> String {
     format!("key/{number:08}")
 }
 
