@@ -3,13 +3,13 @@
 use super::extent::{self, Extent};
 use super::large_reads::{self, Wanted};
 use super::range_stream::RangeStream;
-use super::{Shared, read_transaction};
+use super::{Shared, read_transaction, wire};
 use crate::convert::{range, status, transaction, write};
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, TxnRequest, TxnResponse, kv_server::Kv,
 };
-use kvstore::command::{Operation, OperationOutcome, RangeQuery, Transaction, TransactionOutcome};
+use kvstore::command::{Operation, OperationOutcome, RangeQuery, TransactionOutcome};
 use kvstore::store::Consistency;
 use kvstore::{CallerId, KeyRange, Revision};
 use std::sync::Arc;
@@ -18,18 +18,6 @@ use tonic::{Request, Response, Status};
 /// `etcdserverpb.KV`.
 pub struct KvService {
     pub(super) shared: Arc<Shared>,
-}
-
-impl KvService {
-    /// Writes on behalf of a connection.
-    async fn transact(
-        &self,
-        caller: CallerId,
-        transaction: Transaction,
-    ) -> Result<TransactionOutcome, Status> {
-        self.shared.large_reads.other_served();
-        self.shared.keyspace.of_caller(caller).transact(transaction).await.map_err(status::of)
-    }
 }
 
 #[tonic::async_trait]
@@ -62,11 +50,14 @@ impl Kv for KvService {
         let (caller, request) = (caller(&request), request.into_inner());
         let size_fits = self.shared.check_size(&request);
         let put = write::put(request)?;
-        size_fits?;
-        let outcome = self.transact(caller, write::alone(Operation::Put(put))).await?;
+        let request_bytes = size_fits?;
+        let put = write::alone(Operation::Put(put));
+        let (outcome, place) = self.shared.transact(caller, put, request_bytes).await?;
         let header = self.shared.header(outcome.revision);
         match first(outcome)? {
-            OperationOutcome::Put { previous } => Ok(Response::new(write::put_response(previous, header))),
+            OperationOutcome::Put { previous } => {
+                self.shared.answer_write(write::put_response(previous, header), place, wire::put).await
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -78,12 +69,14 @@ impl Kv for KvService {
         let (caller, request) = (caller(&request), request.into_inner());
         let size_fits = self.shared.check_size(&request);
         let delete = write::delete(request)?;
-        size_fits?;
-        let outcome = self.transact(caller, write::alone(Operation::Delete(delete))).await?;
+        let request_bytes = size_fits?;
+        let delete = write::alone(Operation::Delete(delete));
+        let (outcome, place) = self.shared.transact(caller, delete, request_bytes).await?;
         let header = self.shared.header(outcome.revision);
         match first(outcome)? {
             OperationOutcome::Delete { deleted, previous } => {
-                Ok(Response::new(write::delete_response(deleted, previous, header)))
+                let response = write::delete_response(deleted, previous, header);
+                self.shared.answer_write(response, place, wire::delete).await
             }
             other => Err(unexpected(&other)),
         }
@@ -92,10 +85,10 @@ impl Kv for KvService {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let (caller, request) = (caller(&request), request.into_inner());
         let (read_only, serializable) = transaction::read_only(&request);
-        let size_fits = if read_only { Ok(()) } else { self.shared.check_size(&request) };
+        let size_fits = if read_only { Ok(0) } else { self.shared.check_size(&request) };
         let (transaction, shapes) = transaction::transaction(request, self.shared.settings.max_txn_ops)?;
-        size_fits?;
-        let outcome = if read_only {
+        let request_bytes = size_fits?;
+        if read_only {
             if !serializable {
                 self.shared.keyspace.read_barrier().await.map_err(status::of)?;
             }
@@ -106,13 +99,14 @@ impl Kv for KvService {
                 };
                 return self.shared.read_beside(Extent::Any, work).await;
             }
-            read_transaction::execute(&transaction, self.shared.keyspace.reader())?
-        } else {
-            self.transact(caller, transaction).await?
-        };
+            let outcome = read_transaction::execute(&transaction, self.shared.keyspace.reader())?;
+            let header = self.shared.header(outcome.revision);
+            return self.shared.answer(transaction::response(outcome, shapes, header)).await;
+        }
+        let (outcome, place) = self.shared.transact(caller, transaction, request_bytes).await?;
         let header = self.shared.header(outcome.revision);
         let response = transaction::response(outcome, shapes, header);
-        if read_only { self.shared.answer(response).await } else { Ok(Response::new(response)) }
+        self.shared.answer_write(response, place, wire::transaction).await
     }
 
     async fn compact(

@@ -9,9 +9,9 @@ use super::beside::{Processor, Processors};
 use super::extent::Extent;
 use super::pieces::{PERMIT_BYTES, Pieces, Reply, Writer, instead};
 use super::read_rest::ReadRest;
-use super::{Shared, read_transaction};
+use super::room::Held;
+use super::{Shared, read_transaction, wire};
 use crate::convert::{range, status, transaction};
-use crate::proto::EncodedKeyValue;
 use crate::proto::etcdserverpb::RangeResponse;
 use kvstore::Error;
 use kvstore::command::{Projection, RangeQuery, ReadAt, Transaction};
@@ -39,7 +39,7 @@ pub const HASHES_AT_ONCE: usize = 1;
 /// Bytes of large responses that wait for their readers. One that is larger has to be the only one.
 pub const RESPONSES_HELD_BYTES_MAX: usize = 512 << 20;
 
-/// A read's response of more bytes is counted among them, also if it was made where the request arrived: a client may
+/// A response of more bytes is counted among them, also if it was made where the request arrived: a client may
 /// have any number of streams whose responses it does not read.
 pub const UNCOUNTED_RESPONSE_BYTES_MAX: usize = 64 << 10;
 
@@ -146,12 +146,40 @@ impl LargeReads {
 
     /// Gives the reply once there is room for it.
     pub async fn hold(&self, pieces: Pieces) -> Result<Arc<Reply>, Status> {
-        let permit = self.room_for(&pieces).await?;
-        let reply = Reply::new(pieces, permit);
+        let permit = self.room_for(pieces.bytes()).await?;
+        Ok(self.remember(Reply::new(pieces, Held::of(permit))))
+    }
+
+    /// Gives the reply of what has happened already: it waits for nothing, and whoever comes next waits until there is room
+    /// for it as well. What was `reserved` for it is part of its room.
+    pub fn hold_at_once(&self, pieces: Pieces, reserved: Option<OwnedSemaphorePermit>) -> Arc<Reply> {
+        let held = Held::at_once(&self.room, reserved, self.permits(pieces.bytes()));
+        self.remember(Reply::new(pieces, held))
+    }
+
+    /// So that whoever needs the room can look whether it is being read.
+    fn remember(&self, reply: Arc<Reply>) -> Arc<Reply> {
         let mut replies = self.replies.lock();
         replies.retain(|reply| reply.strong_count() > 0);
         replies.push(Arc::downgrade(&reply));
-        Ok(reply)
+        reply
+    }
+
+    #[cfg(test)]
+    pub fn room_bytes_free(&self) -> usize {
+        self.room.available_permits() * PERMIT_BYTES
+    }
+
+    fn permits(&self, bytes: usize) -> usize {
+        (bytes / PERMIT_BYTES).min(self.room_bytes / PERMIT_BYTES)
+    }
+
+    /// Encodes elsewhere what was made here.
+    pub async fn encode(
+        &self,
+        work: impl FnOnce() -> Result<Pieces, Status> + Send + 'static,
+    ) -> Result<Pieces, Status> {
+        self.processors.run(|_| work()).await?
     }
 
     /// Does a step of a longer read elsewhere, in its turn among the others.
@@ -185,8 +213,9 @@ impl LargeReads {
         self.processors.run(move |processor| (work(processor), turn)).await
     }
 
-    async fn room_for(&self, pieces: &Pieces) -> Result<OwnedSemaphorePermit, Status> {
-        let permits = (pieces.bytes() / PERMIT_BYTES).min(self.room_bytes / PERMIT_BYTES);
+    /// Waits for room of so many bytes.
+    pub async fn room_for(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Status> {
+        let permits = self.permits(bytes);
         if let Ok(permit) = self.room.clone().try_acquire_many_owned(permits as u32) {
             return Ok(permit);
         }
@@ -264,18 +293,10 @@ pub(super) fn range(
     }
     let (result, revision) = reader.range(query).map_err(status::of)?;
     wanted.check()?;
-    let response = range::response(result, shape, shared.header(revision));
     let mut writer = Writer::default();
-    writer.message(&RangeResponse { header: response.header, ..Default::default() })?;
-    for EncodedKeyValue(kv) in response.kvs {
-        writer.field(RANGE_KVS_TAG, kv.encoded())?;
-    }
-    writer.message(&RangeResponse { more: response.more, count: response.count, ..Default::default() })?;
+    wire::range(range::response(result, shape, shared.header(revision)), &mut writer)?;
     Ok(writer.finish())
 }
-
-/// The number of `kvs` in `RangeResponse`.
-const RANGE_KVS_TAG: u32 = 2;
 
 /// Why a read failed.
 pub(super) enum Fault {
@@ -327,7 +348,7 @@ fn pages(
         last = page.kvs.last().map(|kv| kv.key().to_vec());
         for kv in page.kvs {
             walked_bytes += kv.encoded().len();
-            writer.field(RANGE_KVS_TAG, range::shaped(kv, shape).encoded())?;
+            writer.field(wire::RANGE_KVS_TAG, range::shaped(kv, shape).encoded())?;
         }
         if !page.more || found >= limit {
             break page.more;
@@ -348,18 +369,11 @@ pub(super) fn transaction(
     wanted.check()?;
     let outcome = read_transaction::execute(transaction, shared.keyspace.reader())?;
     let header = shared.header(outcome.revision);
-    let mut response = transaction::response(outcome, shapes, header);
-    let responses = std::mem::take(&mut response.responses);
+    let response = transaction::response(outcome, shapes, header);
     let mut writer = Writer::default();
-    writer.message(&response)?;
-    for response in responses {
-        writer.field(TXN_RESPONSES_TAG, &response.encode_to_vec())?;
-    }
+    wire::transaction(response, &mut writer)?;
     Ok(writer.finish())
 }
-
-/// The number of `responses` in `TxnResponse`.
-const TXN_RESPONSES_TAG: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -395,6 +409,27 @@ mod tests {
         };
         assert!(tokio::join!(waiting, leaving).0.is_ok());
         assert!(read(&reads, 5 << 20).await.is_ok(), "one that is larger than all of it, alone");
+    }
+
+    #[tokio::test]
+    async fn what_has_happened_waits_for_no_room_and_reads_wait_for_its_end() {
+        let reads = LargeReads::new(1 << 20, Duration::from_millis(300), NEVER);
+        let first = read(&reads, 900 << 10).await.unwrap();
+        let write = reads.hold_at_once(pieces(900 << 10), None);
+        assert!(read(&reads, 100 << 10).await.is_err(), "there is no room for it");
+        drop(first);
+        assert!(read(&reads, 100 << 10).await.is_ok());
+        assert!(read(&reads, 200 << 10).await.is_err());
+        drop(write);
+        assert!(read(&reads, 1 << 20).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_reader_has_stopped_makes_room() {
+        let reads = LargeReads::new(1 << 20, NEVER, Duration::from_millis(50));
+        let _first = read(&reads, 900 << 10).await.unwrap();
+        let _write = reads.hold_at_once(pieces(5 << 20), None);
+        assert!(read(&reads, 900 << 10).await.is_ok());
     }
 
     #[tokio::test]

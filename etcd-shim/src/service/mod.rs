@@ -4,7 +4,8 @@
 //! decodes the message, the method below hands it to `convert`, awaits the store, and gives the outcome back through
 //! `convert`. Unary methods hold no state; the two long-lived streams (`watch`, the keep-alives of `lease`) are plain
 //! state machines that the connection's task polls. No call spawns a task or locks anything of its own, but reads that
-//! may be large and hashes: they run on threads beside ([`large_reads`]), and their replies leave in [`pieces`].
+//! may be large and hashes: they run on threads beside ([`large_reads`]), and their replies leave in [`pieces`]; writes that
+//! may answer much wait for each other and for room ([`large_writes`]).
 //!
 //! Invariants:
 //! - the response stream is the only queue between a stream and its client: while the client does not read,
@@ -25,6 +26,7 @@ mod identity;
 pub(crate) mod incoming;
 mod kv;
 pub(crate) mod large_reads;
+pub(crate) mod large_writes;
 mod lease;
 mod lock;
 mod maintenance;
@@ -32,12 +34,14 @@ mod pieces;
 mod range_stream;
 mod read_rest;
 mod read_transaction;
+mod room;
 mod routes;
 mod stream_end;
 #[cfg(test)]
 mod tests;
 mod unknown;
 mod watch;
+mod wire;
 
 pub use identity::{Identity, cluster_id, member_id};
 
@@ -48,6 +52,7 @@ use incoming::Incoming;
 use kvstore::store::{Keyspace, Store};
 use kvstore::{KeyspaceId, Revision};
 use large_reads::LargeReads;
+use large_writes::LargeWrites;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +106,7 @@ impl Services {
         let headers = Headers { cluster_id: identity.cluster_id, member_id: identity.member_id };
         let keyspace = store.keyspace(KeyspaceId::DEFAULT);
         let streams_end = StreamsEnd::new();
-        let (large_reads, incoming) = Default::default();
+        let (large_reads, large_writes, incoming) = Default::default();
         Self {
             shared: Arc::new(Shared {
                 store,
@@ -111,6 +116,7 @@ impl Services {
                 headers,
                 streams_end,
                 large_reads,
+                large_writes,
                 incoming,
             }),
         }
@@ -132,6 +138,7 @@ struct Shared {
     headers: Headers,
     streams_end: StreamsEnd,
     large_reads: LargeReads,
+    large_writes: LargeWrites,
     incoming: Arc<Incoming>,
 }
 
@@ -146,14 +153,15 @@ impl Shared {
         self.header(self.keyspace.revision())
     }
 
-    /// Refuses a write request whose replicated form would be too large.
-    fn check_size(&self, request: &impl Message) -> Result<(), Status> {
+    /// The size of a write request; refuses one whose replicated form would be too large.
+    fn check_size(&self, request: &impl Message) -> Result<usize, Status> {
         /// What etcd's envelope adds to a request near the limit: tag and length of the request, and a header
         /// with an id of nine bytes (ten for half of all member ids).
         const ENVELOPE_BYTES: usize = 17;
-        if request.encoded_len() + ENVELOPE_BYTES > self.settings.max_request_bytes {
+        let bytes = request.encoded_len();
+        if bytes + ENVELOPE_BYTES > self.settings.max_request_bytes {
             return Err(status::REQUEST_TOO_LARGE.into());
         }
-        Ok(())
+        Ok(bytes)
     }
 }

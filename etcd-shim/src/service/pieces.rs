@@ -4,6 +4,7 @@
 //! for a tenth of a second. This one was encoded elsewhere, and gives its memory back while it is sent.
 
 use super::large_reads::RESPONSE_BYTES_MAX;
+use super::room::Held;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
@@ -14,7 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 
 /// Bytes in one piece: one frame of HTTP/2 as our settings have it. A larger record makes a piece of its own.
@@ -54,9 +54,16 @@ impl Writer {
     /// Appends a field that is a message, whose bytes are there already.
     pub fn field(&mut self, tag: u32, encoded: &[u8]) -> Result<(), Status> {
         self.reserve(encoded.len() + 16)?;
-        prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut self.current);
-        prost::encoding::encode_varint(encoded.len() as u64, &mut self.current);
+        self.begin(tag, encoded.len())?;
         self.current.put_slice(encoded);
+        Ok(())
+    }
+
+    /// Begins a field that is a message of so many bytes: they are to be appended next.
+    pub fn begin(&mut self, tag: u32, bytes: usize) -> Result<(), Status> {
+        self.reserve(16)?;
+        prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut self.current);
+        prost::encoding::encode_varint(bytes as u64, &mut self.current);
         Ok(())
     }
 
@@ -97,6 +104,12 @@ impl Pieces {
     pub fn bytes(&self) -> usize {
         self.1
     }
+
+    /// The message without its prefix.
+    #[cfg(test)]
+    pub fn message(&self) -> Vec<u8> {
+        self.0.iter().skip(1).flatten().copied().collect()
+    }
 }
 
 /// A reply that is being sent.
@@ -104,27 +117,26 @@ pub struct Reply(Mutex<State>);
 
 struct State {
     pieces: VecDeque<Bytes>,
-    permit: OwnedSemaphorePermit,
+    held: Held,
     taken_at: Instant,
     is_given_up: bool,
 }
 
 impl Reply {
-    pub fn new(pieces: Pieces, permit: OwnedSemaphorePermit) -> Arc<Reply> {
+    pub fn new(pieces: Pieces, held: Held) -> Arc<Reply> {
         let Pieces(pieces, _) = pieces;
-        Arc::new(Reply(Mutex::new(State { pieces, permit, taken_at: Instant::now(), is_given_up: false })))
+        Arc::new(Reply(Mutex::new(State { pieces, held, taken_at: Instant::now(), is_given_up: false })))
     }
 
     /// Takes the memory back if its reader has taken nothing for so long. Says whether it had any.
     pub fn give_up_if_stalled(&self, patience: Duration) -> bool {
         let mut state = self.0.lock();
-        if state.taken_at.elapsed() < patience || state.permit.num_permits() == 0 {
+        if state.taken_at.elapsed() < patience || state.held.is_nothing() {
             return false;
         }
         state.is_given_up = true;
         state.pieces.clear();
-        let all = state.permit.num_permits();
-        drop(state.permit.split(all));
+        state.held.give_back(usize::MAX);
         true
     }
 
@@ -135,8 +147,7 @@ impl Reply {
         }
         let Some(piece) = state.pieces.pop_front() else { return Ok(None) };
         state.taken_at = Instant::now();
-        let share = (piece.len() / PERMIT_BYTES).min(state.permit.num_permits());
-        drop(state.permit.split(share));
+        state.held.give_back(piece.len() / PERMIT_BYTES);
         Ok(Some(piece))
     }
 }
@@ -236,7 +247,7 @@ mod tests {
         assert!((8..20).contains(&count), "{count} pieces of {bytes} bytes");
         let budget = Arc::new(Semaphore::new(10_000));
         let permit = budget.clone().acquire_many_owned((bytes / PERMIT_BYTES) as u32).await.unwrap();
-        let mut body = ReplyBody::new(Instead(Reply::new(pieces, permit)));
+        let mut body = ReplyBody::new(Instead(Reply::new(pieces, Held::of(permit))));
         let mut sent = Vec::new();
         let mut last = budget.available_permits();
         let mut trailers = None;
@@ -259,7 +270,7 @@ mod tests {
     async fn a_reply_that_nobody_reads_can_be_given_up() {
         let budget = Arc::new(Semaphore::new(1_000));
         let permit = budget.clone().acquire_many_owned(900).await.unwrap();
-        let reply = Reply::new(pieces(&[record(1, 500_000), record(2, 400_000)]), permit);
+        let reply = Reply::new(pieces(&[record(1, 500_000), record(2, 400_000)]), Held::of(permit));
         let mut body = ReplyBody::new(Instead(reply.clone()));
         assert!(body.frame().await.unwrap().unwrap().is_data());
         assert!(!reply.give_up_if_stalled(Duration::from_secs(60)));

@@ -87,6 +87,19 @@ impl Reader {
         view.is_small(query, max_keys, max_bytes) && view.fits(query, max_keys, max_bytes)
     }
 
+    /// Keys and bytes of keys and values that `query` finds now, if they are surely no more than so many: nothing for a read
+    /// of the past. Looks at no more than [`Reader::is_small`].
+    pub fn size_within(
+        &self,
+        query: &RangeQuery,
+        max_keys: usize,
+        max_bytes: usize,
+    ) -> Option<(usize, usize)> {
+        let snapshot = self.snapshot();
+        let view = snapshot.view();
+        if view.is_past(query) { None } else { view.size_within(query, max_keys, max_bytes) }
+    }
+
     /// The value of `entry` if it is in memory.
     pub(super) fn cached(&self, entry: &Entry) -> Option<KeyValue> {
         self.shared.cache.get(entry)

@@ -23,7 +23,7 @@ impl View<'_> {
     /// Whether `query` surely needs no more than so many keys and so many bytes of keys and values. Looks at the
     /// index alone, and at no more of it than that: a read of the past, whose cost it cannot tell, is not surely small, not even of one key.
     pub(super) fn is_small(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
-        if matches!(query.at, ReadAt::Revision(at) if at != Revision::NONE && at < self.revision) {
+        if self.is_past(query) {
             return false;
         }
         query.range.is_single() || self.fits(query, max_keys, max_bytes)
@@ -31,18 +31,28 @@ impl View<'_> {
 
     /// The same for a query of the present that shares the bound with others: a single key counts like any.
     pub(super) fn fits(&self, query: &RangeQuery, max_keys: usize, max_bytes: usize) -> bool {
+        self.size_within(query, max_keys, max_bytes).is_some()
+    }
+
+    /// Keys and bytes that it finds, if they are no more than so many; whatever revision it asks for.
+    pub(super) fn size_within(
+        &self,
+        query: &RangeQuery,
+        max_keys: usize,
+        max_bytes: usize,
+    ) -> Option<(usize, usize)> {
         if query.projection == Projection::CountOnly {
-            return true;
+            return Some((0, 0));
         }
         let cut =
             if is_key_order(query.sort) && query.filter.is_none() { limit_of(query) } else { usize::MAX };
         let (mut keys, mut bytes) = (0, 0);
         for (passed, entry) in self.root.range(&query.range).enumerate() {
             if keys == cut {
-                return true;
+                break;
             }
             if passed >= max_keys {
-                return false;
+                return None;
             }
             if !entry.is_live() {
                 continue;
@@ -53,10 +63,15 @@ impl View<'_> {
                 bytes += entry.head().value_len as usize;
             }
             if bytes > max_bytes {
-                return false;
+                return None;
             }
         }
-        true
+        Some((keys, bytes))
+    }
+
+    /// Whether `query` asks for a revision before this one.
+    pub(super) fn is_past(&self, query: &RangeQuery) -> bool {
+        matches!(query.at, ReadAt::Revision(at) if at != Revision::NONE && at < self.revision)
     }
 
     fn range_in_key_order(&self, query: &RangeQuery, at: Revision) -> Result<RangeResult> {

@@ -5,11 +5,13 @@ use holdfast_tests::wire::etcdserverpb::{
     PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
 };
 use holdfast_tests::{Node, Setup, Usage, forget_peak};
+use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+use tonic::{Status, Streaming};
 
 /// An answer to a neighbour takes milliseconds; a machine that stands still for a while takes longer.
 const NEIGHBOURS_PATIENCE: Duration = Duration::from_secs(60);
@@ -106,4 +108,19 @@ pub async fn fill(node: &Node, prefix: &str, count: usize, value_bytes: usize) {
         let success = (first..count.min(first + 100)).map(operation).collect();
         kv.txn(TxnRequest { success, ..Default::default() }).await.expect("the filling");
     }
+}
+
+/// Asks and reads nothing but the head of the answer: its message is left to the window.
+pub async fn unread<Q, A>(channel: Channel, path: &'static str, request: Q) -> Result<Streaming<A>, Status>
+where
+    Q: Message + Send + Sync + 'static,
+    A: Message + Default + Send + Sync + 'static,
+{
+    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
+    grpc.ready().await.expect("a connection");
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
+    let codec = tonic_prost::ProstCodec::<Q, A>::default();
+    let call = grpc.server_streaming(tonic::Request::new(request), path, codec);
+    let answer = tokio::time::timeout(Duration::from_secs(60), call).await.expect("in time");
+    answer.map(tonic::Response::into_inner)
 }

@@ -1,11 +1,10 @@
 //! Lists of everything, and hashes of it.
 
-use crate::attack::{Attacked, fill};
+use crate::attack::{self, Attacked, fill};
 use holdfast_tests::Setup;
 use holdfast_tests::wire::etcdserverpb::kv_client::KvClient;
 use holdfast_tests::wire::etcdserverpb::maintenance_client::MaintenanceClient;
 use holdfast_tests::wire::etcdserverpb::{HashKvRequest, PutRequest, RangeRequest, RangeResponse};
-use std::time::Duration;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
@@ -42,15 +41,8 @@ async fn lists_of_everything_are_whole_and_hold_up_nobody() {
     attacked.check_unharmed().await;
 }
 
-/// Asks and reads nothing but the head of the answer: its message is left to the window.
 async fn unread(channel: Channel, request: RangeRequest) -> Result<Streaming<RangeResponse>, Status> {
-    let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
-    grpc.ready().await.expect("a connection");
-    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/etcdserverpb.KV/Range");
-    let codec = tonic_prost::ProstCodec::<RangeRequest, RangeResponse>::default();
-    let call = grpc.server_streaming(tonic::Request::new(request), path, codec);
-    let answer = tokio::time::timeout(Duration::from_secs(60), call).await.expect("in time");
-    answer.map(tonic::Response::into_inner)
+    attack::unread(channel, "/etcdserverpb.KV/Range", request).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

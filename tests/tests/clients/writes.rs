@@ -1,10 +1,11 @@
-//! Writes that are too large, too many, or that nobody waits for; and leases that end together.
+//! Writes that are too large, too many, or that nobody waits for; whose responses nobody reads; and leases that end together.
 
-use crate::attack::Attacked;
+use crate::attack::{Attacked, unread};
 use holdfast_tests::Setup;
 use holdfast_tests::wire::etcdserverpb::lease_client::LeaseClient;
 use holdfast_tests::wire::etcdserverpb::{
-    LeaseGrantRequest, LeaseLeasesRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    LeaseGrantRequest, LeaseLeasesRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+    request_op::Request as OpRequest,
 };
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -86,6 +87,47 @@ async fn too_many_operations_are_refused_however_many() {
     }
     assert!(attacked.added_mib() <= 64, "{} MiB", attacked.added_mib());
     drop(kv);
+    attacked.check_unharmed().await;
+}
+
+/// Each is a small request, done in no time, and asks for one large value.
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_of_writes_that_nobody_reads_are_bounded_together() {
+    const WRITES: usize = 600;
+    const VALUE_BYTES: usize = 1_400_000;
+    // What large responses may take together, and the engine's and the cache's share.
+    const BOUND_MIB: u64 = 512 + 128;
+    let attacked = Attacked::start(Setup::subject()).await;
+    attacked.kv().put(put("attack/big".into(), VALUE_BYTES)).await.expect("a put");
+    let transaction = |n: usize| {
+        let get = RangeRequest { key: "attack/big".into(), ..Default::default() };
+        let success = vec![
+            RequestOp { request: Some(OpRequest::RequestPut(put(format!("attack/small/{n}"), 10))) },
+            RequestOp { request: Some(OpRequest::RequestRange(get)) },
+        ];
+        TxnRequest { success, ..Default::default() }
+    };
+    let channel = attacked.node.channel();
+    let mut held = Vec::new();
+    for n in 0..WRITES {
+        let path = "/etcdserverpb.KV/Txn";
+        match unread::<TxnRequest, TxnResponse>(channel.clone(), path, transaction(n)).await {
+            Ok(answer) => held.push(answer),
+            Err(status) => assert!(is_too_many_requests(&status), "{status}"),
+        }
+    }
+    assert!(attacked.added_mib() <= BOUND_MIB, "{} MiB, {BOUND_MIB} are the bound", attacked.added_mib());
+    // What was answered was done, and nothing else.
+    let small = RangeRequest {
+        key: "attack/small/".into(),
+        range_end: "attack/small0".into(),
+        count_only: true,
+        ..Default::default()
+    };
+    assert_eq!(attacked.kv().range(small).await.expect("a count").into_inner().count, held.len() as i64);
+    drop((held, channel));
+    let response = attacked.kv().txn(transaction(0)).await.expect("a transaction").into_inner();
+    assert_eq!(response.responses.len(), 2);
     attacked.check_unharmed().await;
 }
 

@@ -1,6 +1,7 @@
 //! The services as a client meets them: generated plain clients, straight into the router.
 
 mod kv;
+mod large_writes;
 mod lease;
 mod other;
 mod watch;
