@@ -6,7 +6,7 @@ use super::removals::Removals;
 use super::{Job, Metrics};
 use crate::command::{Alarm, AlarmKind, Command, Operation, Outcome, Transaction};
 use crate::propose::{Slot, Submission};
-use crate::types::{Error, KeyspaceId, NodeId, RequestId, Result};
+use crate::types::{Error, KeyspaceId, LogIndex, NodeId, RequestId, Result};
 use std::collections::BTreeSet;
 
 /// Leases and keys ended by one turn, as far as one lease allows: half a millisecond that everybody in the turn waits for.
@@ -23,9 +23,11 @@ const DISK_RESERVE_BYTES: std::ops::RangeInclusive<u64> = (24 << 20)..=(256 << 2
 pub(crate) struct Policy {
     pub(super) node_id: NodeId,
     pub(super) quota_bytes: Option<u64>,
-    /// Log written since the last flush that makes the next one due.
+    /// Log that is not flushed and makes the next flush due.
     flush_log_bytes: u64,
     flushed_log_bytes: u64,
+    /// What of the log was not in the storage engine at the start, until the first flush.
+    inherited_log_bytes: u64,
     flush_running: bool,
     segment_running: bool,
     /// One found no space: the next try is after the next look at the disk, not at once and for ever.
@@ -52,6 +54,7 @@ impl Policy {
             quota_bytes,
             flush_log_bytes,
             flushed_log_bytes: 0,
+            inherited_log_bytes: 0,
             flush_running: false,
             segment_running: false,
             segment_waits_for_room: false,
@@ -231,6 +234,13 @@ impl Core {
         submissions
     }
 
+    /// Takes over the log that a start finds, once it is replayed: up to `durable` the storage engine had it all when it was
+    /// opened, and so many bytes behind that it has not. Many short lives would never flush or purge what each of them leaves.
+    pub(crate) fn inherit_log(&mut self, durable: LogIndex, unflushed_log_bytes: u64) -> Result<()> {
+        self.policy.inherited_log_bytes = unflushed_log_bytes;
+        self.log.purge_below(durable.next())
+    }
+
     /// Starts slow work that is due.
     pub(super) fn after_turn(&mut self) -> Result<()> {
         if !self.policy.segment_running
@@ -242,11 +252,11 @@ impl Core {
         }
         self.shared.log_bytes.store(self.log.live_bytes(), std::sync::atomic::Ordering::Relaxed);
         let written = self.shared.metrics.log_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        if !self.policy.flush_running
-            && written - self.policy.flushed_log_bytes >= self.policy.flush_log_bytes
-        {
+        let unflushed = written - self.policy.flushed_log_bytes + self.policy.inherited_log_bytes;
+        if !self.policy.flush_running && unflushed >= self.policy.flush_log_bytes {
             self.policy.flush_running = true;
             self.policy.flushed_log_bytes = written;
+            self.policy.inherited_log_bytes = 0;
             self.jobs.push(Job::Flush { engine: self.machine.engine(), up_to: self.applied_index() });
         }
         self.start_removal();

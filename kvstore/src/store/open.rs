@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::data_dir::DataDir;
 use super::keyspace::Keyspace;
-use super::recover::{open_engine_and_log, refuse_start};
+use super::recover::{Recovered, open_engine_and_log, refuse_start};
 use super::status::Status;
 use crate::apply::{ApplyOptions, StateMachine};
 use crate::command::{Alarm, Command, Outcome};
@@ -80,7 +80,8 @@ impl Store {
     pub(super) fn open_on(config: Config, files: Arc<dyn Files>) -> Result<Self> {
         config.validate()?;
         let mut data_dir = DataDir::open(&config.data_dir, config.node_id, config.cluster_id)?;
-        let (engine, applied, log, node) = open_engine_and_log(&config, &data_dir, files)?;
+        let Recovered { engine, applied, log, node, unflushed_log_bytes } =
+            open_engine_and_log(&config, &data_dir, files)?;
         let options = ApplyOptions {
             value_cache_bytes: config.value_cache_bytes,
             changes_in_place: config.placement != Placement::Thread,
@@ -119,6 +120,7 @@ impl Store {
             tick,
         });
         lead(&mut core).map_err(|error| refuse_start(&data_dir, error))?;
+        core.inherit_log(applied.0, unflushed_log_bytes)?;
         data_dir.mark_begun()?;
         let spawn_failed = |e: std::io::Error| Error::Config(format!("a thread cannot be started: {e}"));
         let mut threads = Threads::default();

@@ -13,22 +13,33 @@ use std::sync::Arc;
 
 type Applied = (LogIndex, Term);
 
+/// Both of them, and what they say.
+pub(super) struct Recovered {
+    pub(super) engine: Arc<dyn Engine>,
+    /// What is in the engine: durable, since it opened its files for writing.
+    pub(super) applied: Applied,
+    pub(super) log: Log,
+    pub(super) node: Node,
+    /// Of the log's entries behind `applied`.
+    pub(super) unflushed_log_bytes: u64,
+}
+
 /// The storage engine and the log, once it is clear that they fit each other. To open the engine for writing is to let
 /// it remove tables that its list does not name: the log has to agree with that list before.
 pub(super) fn open_engine_and_log(
     config: &Config,
     data_dir: &DataDir,
     files: Arc<dyn Files>,
-) -> Result<(Arc<dyn Engine>, Applied, Log, Node)> {
+) -> Result<Recovered> {
     let mut engine = open_engine(data_dir, data_dir.begun())?;
     let applied = StateMachine::applied_in(&engine).map_err(|error| refuse_start(data_dir, error))?;
     let mark = StateMachine::log_of(&engine).map_err(|error| refuse_start(data_dir, error))?;
-    let (log, node) = open_raft(config, data_dir, files, applied, mark)?;
+    let (log, node, unflushed_log_bytes) = open_raft(config, data_dir, files, applied, mark)?;
     if data_dir.begun() {
         drop(engine);
         engine = open_engine(data_dir, false)?;
     }
-    Ok((Arc::new(engine), applied, log, node))
+    Ok(Recovered { engine: Arc::new(engine), applied, log, node, unflushed_log_bytes })
 }
 
 fn open_engine(data_dir: &DataDir, read_only: bool) -> Result<RocksEngine> {
@@ -90,7 +101,7 @@ fn open_raft(
     files: Arc<dyn Files>,
     applied: Applied,
     mark: Option<LogMark>,
-) -> Result<(Log, Node)> {
+) -> Result<(Log, Node, u64)> {
     let log_config = LogConfig { mark, ..log_config(config, data_dir.log(), data_dir.begun()) };
     let (log, recovered) = Log::open(files, log_config, applied.0.next())?;
     let damaged = |reason: String| Error::DataDir { path: data_dir.log(), reason };
@@ -117,6 +128,7 @@ fn open_raft(
         election_jitter_ticks: (random_number() % ticks(config.election_ms).max(1) as u64) as usize,
         heartbeat_ticks: 1,
     };
+    let unflushed_log_bytes = recovered.entries.iter().map(|entry| entry.data.len() as u64).sum();
     let restored = Restored {
         applied,
         hard_state: recovered.hard_state.unwrap_or_default(),
@@ -125,5 +137,5 @@ fn open_raft(
     };
     let node = Node::new(&node_config, restored)
         .map_err(|what| damaged(format!("{what} ({end}); restore the whole data directory from a backup")))?;
-    Ok((log, node))
+    Ok((log, node, unflushed_log_bytes))
 }

@@ -6,8 +6,10 @@ use crate::command::{Operation, Put, PutLease, PutValue, Transaction};
 use crate::store::{Config, CoreFuture, Placement, Store};
 use crate::types::{Error, LeaseId};
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// A store that is full starts, serves what it has and refuses more, as often as it is started; with a larger quota nobody
 /// has to lift the alarm.
@@ -126,4 +128,84 @@ async fn a_segment_without_room_is_not_tried_again_at_once() {
     let tries = disk.refused_files();
     assert!(tries <= TRIES_MAX, "{tries} in {WATCHED:?}");
     in_time(store.stop()).await;
+}
+
+/// Bytes of the log's segments on the disk.
+fn log_bytes(directory: &TempDir) -> u64 {
+    let files = std::fs::read_dir(directory.path().join("data/log")).unwrap();
+    // One that is renamed meanwhile is counted another time.
+    files.filter_map(|file| file.unwrap().metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// The segment in use, two ready ones, four to be used again, what a [`short_life`] writes, and twice that: a segment grows
+/// while none is ready.
+const LOG_BYTES_MAX: u64 = 20 << 20;
+
+/// Fills two segments; it takes seven of them until a flush is due.
+async fn short_life(store: &Store) {
+    let kv = default_keyspace(store);
+    for _ in 0..8 {
+        in_time(kv.put("a", vec![7; VALUE_BYTES])).await.unwrap();
+    }
+}
+
+const VALUE_BYTES: usize = 300_000;
+
+/// None of them writes so much that it would have to flush; each leaves everything flushed.
+#[tokio::test]
+async fn the_log_of_many_short_lives_is_purged() {
+    let directory = tempfile::tempdir().unwrap();
+    for life in 0..16 {
+        let store = Store::open(config(&directory, Placement::Thread)).unwrap();
+        short_life(&store).await;
+        in_time(store.stop()).await;
+        let bytes = log_bytes(&directory);
+        assert!(bytes <= LOG_BYTES_MAX, "{bytes} bytes after life {life}");
+    }
+    let store = Store::open(config(&directory, Placement::Thread)).unwrap();
+    assert_eq!(store.metrics().flushes, 0);
+    assert_eq!(in_time(value_of(&default_keyspace(&store), "a")).await.unwrap().len(), VALUE_BYTES);
+    in_time(store.stop()).await;
+}
+
+/// Those that are killed leave nothing flushed: what all of them have left makes a flush due, whoever wrote it.
+#[tokio::test]
+async fn the_log_of_lives_that_were_killed_is_flushed() {
+    // Fewer bytes than the storage engine flushes by itself.
+    const LIVES: u64 = 3;
+    let mut directory = tempfile::tempdir().unwrap();
+    for _ in 0..LIVES {
+        let store = Store::open(config(&directory, Placement::Thread)).unwrap();
+        short_life(&store).await;
+        assert_eq!(store.metrics().flushes, 0);
+        let killed = tempfile::tempdir().unwrap();
+        copy(&directory.path().join("data"), &killed.path().join("data"));
+        in_time(store.stop()).await;
+        directory = killed;
+    }
+    let left_bytes = LIVES * 8 * VALUE_BYTES as u64;
+    let with = |flush_log_bytes| Config { flush_log_bytes, ..config(&directory, Placement::Thread) };
+    let store = Store::open(with(left_bytes)).unwrap();
+    let flushed = async {
+        while store.metrics().flushes == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    in_time(flushed).await;
+    assert_eq!(in_time(value_of(&default_keyspace(&store), "a")).await.unwrap().len(), VALUE_BYTES);
+    in_time(store.stop()).await;
+}
+
+/// Copies what is there; a segment that is prepared meanwhile may be gone.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else if let Err(error) = std::fs::copy(&from, &to) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
 }
