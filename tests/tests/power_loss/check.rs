@@ -19,6 +19,13 @@ pub struct Expected<'a> {
     pub acknowledged: i64,
     /// The newest revision that may have been reached.
     pub sent: i64,
+    /// What a reader was shown after an opening, since when nobody has written.
+    shown: Option<Shown>,
+}
+
+struct Shown {
+    floor: Option<i64>,
+    leases: BTreeSet<i64>,
 }
 
 /// What was found.
@@ -34,8 +41,8 @@ pub struct Opened {
 
 impl<'a> Expected<'a> {
     pub fn of(life: &'a Life, at: usize) -> Self {
-        let mut expected =
-            Self { life, at, acknowledged: life.before.revision(), sent: life.before.revision() };
+        let revision = life.before.revision();
+        let mut expected = Self { life, at, acknowledged: revision, sent: revision, shown: None };
         for (span, fact) in &life.facts {
             if let Fact::Revision(revision) = fact {
                 if expected.is_acknowledged(span) {
@@ -49,6 +56,13 @@ impl<'a> Expected<'a> {
         expected
     }
 
+    /// What a reader has seen is not taken back, and what it has not seen does not come.
+    pub fn was_shown(&mut self, model: &Model) {
+        (self.acknowledged, self.sent) = (model.revision(), model.revision());
+        let leases = model.leases.keys().copied().collect();
+        self.shown = Some(Shown { floor: model.floor, leases });
+    }
+
     fn is_acknowledged(&self, span: &Span) -> bool {
         span.acknowledged <= self.at
     }
@@ -59,6 +73,9 @@ impl<'a> Expected<'a> {
 
     /// The floors that there may be: the newest acknowledged one, and those that were sent after it.
     fn floors(&self) -> BTreeSet<Option<i64>> {
+        if let Some(shown) = &self.shown {
+            return BTreeSet::from([shown.floor]);
+        }
         let mut floors = BTreeSet::from([self.life.before.floor]);
         for (span, fact) in &self.life.facts {
             if let Fact::Floor(floor) = fact {
@@ -75,6 +92,10 @@ impl<'a> Expected<'a> {
 
     /// Whether the lease may be there, and whether it may be missing, in a store that has reached `revision`.
     fn lease(&self, id: i64, revision: i64) -> (bool, bool) {
+        if let Some(shown) = &self.shown {
+            let is_there = shown.leases.contains(&id);
+            return (is_there, !is_there);
+        }
         let was_there = self.life.before.leases.contains_key(&id);
         let (mut may_be, mut may_lack) = (was_there, !was_there);
         for (span, fact) in &self.life.facts {
@@ -235,4 +256,22 @@ fn check_states(running: &Running, model: &Model) {
         let records: Vec<_> = found.result.kvs.iter().map(Stored::from).collect();
         assert_eq!((records, found.result.count), (expected.records, expected.count), "the state at {at}");
     }
+}
+
+#[test]
+fn what_an_opening_has_shown_is_all_that_there_may_be_in_the_next() {
+    use crate::steps::Step;
+    let steps = vec![Step::Grant(1), Step::Revoke(1), Step::Bulk(1, 1)];
+    let mut life =
+        crate::life::live(&holdfast_power::Image::default(), Model::default(), Placement::Thread, steps);
+    let (revocation, _) = life.facts.iter().find(|(_, fact)| matches!(fact, Fact::Revoked(..))).unwrap();
+    let Span { sent, .. } = *revocation;
+    life.facts.push((Span { sent, acknowledged: usize::MAX }, Fact::Floor(2)));
+    let mut expected = Expected::of(&life, sent);
+    assert_eq!((expected.lease(1, 1), expected.floors().len()), ((true, true), 2));
+    let mut shown = life.after.clone();
+    shown.floor = Some(2);
+    expected.was_shown(&shown);
+    assert_eq!((expected.lease(1, 2), expected.floors()), ((false, true), BTreeSet::from([Some(2)])));
+    assert_eq!((expected.acknowledged, expected.sent), (2, 2));
 }
