@@ -1,7 +1,8 @@
 //! Power loss while a snapshot is restored, and while one is taken of the store that it became.
 //!
 //! A restore that was reported is there, whole. One that was not is there whole, or refused with what to do; and then it
-//! can be done again, also on what was left. A snapshot that is being read changes nothing of what is acknowledged.
+//! can be done again, also on what was left. A snapshot that is being read changes nothing of what is acknowledged. What was
+//! written to the restored store is there as it was then, to the last byte and by the history's hash.
 
 use crate::life::{Running, config, put};
 use crate::{moment, scratch, seed, variable};
@@ -68,10 +69,18 @@ fn restore(data_dir: &Path, bytes: &[u8]) -> kvstore::Result<()> {
 /// What happened to the disk in a restore and after it.
 struct Restored {
     record: Record,
-    /// Where the restore was reported; then revisions and where they were acknowledged.
+    /// Where the restore was reported.
     reported_at: usize,
-    acknowledged: Vec<(usize, i64)>,
+    /// The writes after it.
+    writes: Vec<Write>,
     began_at: usize,
+}
+
+/// Where a write was sent and acknowledged, and what there was then.
+struct Write {
+    sent: usize,
+    acknowledged: usize,
+    content: Content,
 }
 
 fn restore_and_live(disk: Record, bytes: &[u8], random: &mut Random) -> Restored {
@@ -82,17 +91,20 @@ fn restore_and_live(disk: Record, bytes: &[u8], random: &mut Random) -> Restored
     restore(&root.join("data"), bytes).expect("a restore");
     let reported_at = recorder.position();
     let running = Running::open(&root.join("data"), PLACEMENT).expect("the restored store");
-    let mut acknowledged = Vec::new();
+    let mut writes = Vec::new();
     for _ in 0..3 {
-        write_some(&running, 5, random);
-        acknowledged.push((recorder.position(), running.kv.revision().get()));
+        for _ in 0..5 {
+            let sent = recorder.position();
+            write_some(&running, 1, random);
+            writes.push(Write { sent, acknowledged: recorder.position(), content: content(&running) });
+        }
         running.store.save_snapshot(&mut Vec::new()).expect("a snapshot of it");
     }
     running.stop();
     let record = recorder.finish();
     let seen = record.as_seen(record.operations().len());
     assert!(seen == Image::read(&root), "something was written past the record");
-    Restored { record, reported_at, acknowledged, began_at }
+    Restored { record, reported_at, writes, began_at }
 }
 
 /// Opens what a loss at `at` has left. Gives the disk if it is to be restored once more.
@@ -104,22 +116,25 @@ fn check(restored: &Restored, at: usize, left: &Image, expected: &Content, about
         Ok(running) => {
             let found = content(&running);
             running.stop();
-            let reached = restored.acknowledged.iter().rfind(|(position, _)| *position <= at);
-            if let Some((_, revision)) = reached {
-                assert!(found.revision >= *revision, "{about}: {revision} was acknowledged");
-            } else if found.revision == expected.revision || at >= restored.reported_at {
-                assert!(found.revision >= expected.revision, "{about}: the restore was reported");
-                if found.revision == expected.revision {
-                    assert_eq!(found, *expected, "{about}");
-                }
-            } else if found.revision == 1 {
+            if found.revision == 1 && at < restored.reported_at {
                 // Nothing of the restore had reached the disk: a new store, as in any empty directory.
                 assert!(found.keys.is_empty(), "{about}");
                 let had_begun = left.file("data/RESTORING").is_some() || left.file("data/HOLDFAST").is_some();
                 assert!(!had_begun, "{about}: taken for a new store");
-            } else {
-                assert!(found.revision > expected.revision, "{about}: revision {}", found.revision);
+                return None;
             }
+            let sent = restored.writes.iter().take_while(|write| write.sent <= at);
+            let acknowledged = restored.writes.iter().rfind(|write| write.acknowledged <= at);
+            let least = acknowledged.map_or(expected, |write| &write.content).revision;
+            assert!(
+                found.revision >= least,
+                "{about}: {least} was acknowledged, {} is there",
+                found.revision
+            );
+            let mut possible = sent.map(|write| &write.content).chain([expected]);
+            let then = possible.find(|content| content.revision == found.revision);
+            let then = then.unwrap_or_else(|| panic!("{about}: nobody had sent {}", found.revision));
+            assert_eq!(found, *then, "{about}");
             None
         }
         Err(error) => {
