@@ -19,7 +19,7 @@ use crate::history::{Compactions, Event, Moment, Witness};
 use crate::streams::{Log, Message, Options};
 use std::collections::{BTreeMap, VecDeque};
 
-/// What the streams have said altogether; a run in which one of these is 0 has not tested much.
+/// What the streams have said altogether; a run in which one of these is 0 has not tested much, and a long one fails.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub watches: usize,

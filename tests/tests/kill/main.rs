@@ -59,6 +59,10 @@ const STARTING_MS: u64 = 300;
 const UNKNOWN_MAX: u64 = 4 * CLIENTS as u64;
 /// So many requests have every kind among them.
 const CALLS_OF_EVERY_KIND: usize = 3000;
+/// With these, so many watches meet all but the rarest that can happen to one: one in fourteen ends at a floor.
+const WATCHES_OF_EVERY_KIND: usize = 200;
+/// And five times as many requests and watches the rarest: one in fifty misses a previous version.
+const RAREST: usize = 5;
 /// How many faults a failure shows: they come in crowds.
 const FAULTS_SHOWN: usize = 10;
 
@@ -182,7 +186,7 @@ fn judge(recorded: &Recorded, kills: u64) {
     assert!(faults.is_empty(), "{} faults:\n{shown}", faults.len());
     // The rarest are one in a hundred.
     if calls.len() > CALLS_OF_EVERY_KIND {
-        for kind in ["put", "delete", "transaction", "read", "grant", "renew", "compact"] {
+        for kind in ["put", "delete", "transaction", "read", "grant", "renew", "revoke", "compact"] {
             assert!(count.get(kind).is_some_and(|[answered, ..]| *answered > 0), "no {kind} was answered");
         }
     }
@@ -190,6 +194,11 @@ fn judge(recorded: &Recorded, kills: u64) {
     assert!(unknown <= UNKNOWN_MAX * (kills + 1), "{unknown} requests without an answer");
     assert!(witness.revision() as u64 > 20 * kills, "hardly anything was written");
     assert!(seen.events > 0 && seen.progress > 0, "the watches were told nothing");
+    let is_long =
+        |times| calls.len() > times * CALLS_OF_EVERY_KIND && seen.watches > times * WATCHES_OF_EVERY_KIND;
+    assert!(!is_long(1) || seen.notifications > 0, "no idle watch was told of progress: {seen:?}");
+    assert!(!is_long(1) || seen.compacted > 0, "no watch met a floor: {seen:?}");
+    assert!(!is_long(RAREST) || seen.previous_compacted > 0, "no previous version was gone: {seen:?}");
     assert!(seen.fragments > 0 && seen.reassembled > 0, "no revision came in fragments: {seen:?}");
 }
 

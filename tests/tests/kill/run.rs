@@ -2,6 +2,7 @@
 
 use crate::history::{Key, Moment};
 use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ pub struct Run {
     began: Instant,
     /// Whether the node is there, as far as its killer knows.
     serving: AtomicBool,
+    /// When it was killed, and when it was there again.
+    kills: Mutex<Vec<(Moment, Option<Moment>)>>,
     /// How many want the clients to wait before their next request.
     paused: AtomicUsize,
     /// Whether the clients should end.
@@ -33,6 +36,7 @@ impl Run {
         Run {
             began: Instant::now(),
             serving: AtomicBool::new(true),
+            kills: Mutex::default(),
             paused: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             followed: AtomicI64::new(1),
@@ -47,7 +51,17 @@ impl Run {
         self.began.elapsed()
     }
     pub fn set_serving(&self, serving: bool) {
+        let mut kills = self.kills.lock().expect("nobody panics with it");
+        match kills.last_mut() {
+            Some((_, over)) if serving => *over = Some(self.now()),
+            _ => kills.push((self.now(), None)),
+        }
         self.serving.store(serving, Ordering::SeqCst);
+    }
+    /// Whether the node was killed, or not there, at some moment between the two.
+    pub fn was_killed(&self, from: Moment, to: Moment) -> bool {
+        let kills = self.kills.lock().expect("nobody panics with it");
+        kills.iter().any(|(killed, over)| *killed <= to && over.is_none_or(|over| over >= from))
     }
     /// Lets the clients rest until what it gives is dropped.
     pub fn pause(&self) -> Rest<'_> {

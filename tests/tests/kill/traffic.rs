@@ -98,12 +98,13 @@ impl Client {
 
     pub async fn call(&mut self, request: Request) -> &Call {
         let invoked = self.run.now();
-        let outcome = match tokio::time::timeout(REQUEST_LIMIT, self.send(&request)).await {
+        let result = tokio::time::timeout(REQUEST_LIMIT, self.send(&request)).await;
+        let returned = self.run.now();
+        let outcome = match result {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(status)) => wire::failed(&status),
+            Ok(Err(status)) => wire::failed(&status, self.run.was_killed(invoked, returned)),
             Err(_) => Outcome::Unknown,
         };
-        let returned = self.run.now();
         if matches!(outcome, Outcome::Unknown) {
             self.run.serving().await;
         }
@@ -160,7 +161,7 @@ impl Client {
         let mut answers = self.lease.lease_keep_alive(requests).await?.into_inner();
         Ok(match answers.message().await? {
             Some(response) => lease_answer(response.header, response.ttl, response.ttl <= 0),
-            None => Outcome::Unknown,
+            None => return Err(Status::internal("a stream of renewals ended without an answer")),
         })
     }
 

@@ -179,11 +179,11 @@ pub fn answered(header: Option<ResponseHeader>, answer: Answer) -> Outcome {
     Outcome::Answered { revision: header.expect("every answer has a header").revision, answer }
 }
 
-/// What an error says of the request.
+/// What an error says of the request. While a node is killed its words may be anything.
 ///
 /// # Panics
 /// If it is one that no request here should get.
-pub fn failed(status: &Status) -> Outcome {
+pub fn failed(status: &Status, near_kill: bool) -> Outcome {
     match (status.code(), status.message()) {
         (Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted") => {
             Outcome::Refused(Refusal::Compacted)
@@ -196,9 +196,30 @@ pub fn failed(status: &Status) -> Outcome {
         (
             Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown | Code::Internal,
             _,
-        ) => Outcome::Unknown,
+        ) if near_kill || is_of_connection(status) => Outcome::Unknown,
         _ => panic!("no request of ours deserves this: {status:?}"),
     }
+}
+
+/// Whether the client's own side says so. What a server says has no cause here, and it is alive that says something.
+fn is_of_connection(status: &Status) -> bool {
+    std::error::Error::source(status).is_some() || status.message().starts_with("Service was not ready: ")
+}
+
+#[test]
+fn only_a_lost_connection_leaves_an_outcome_unknown() {
+    let words = [
+        Status::internal("etcdserver: an outcome without results"),
+        Status::unknown("etcdserver: too many requests"),
+        Status::unavailable("etcdserver: request timed out"),
+    ];
+    for said in words {
+        assert!(matches!(failed(&said, true), Outcome::Unknown));
+        let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| failed(&said, false)));
+        assert!(judged.is_err(), "a node that lives has said {said:?}");
+    }
+    let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    assert!(matches!(failed(&Status::from_error(reset.into()), false), Outcome::Unknown));
 }
 
 #[test]
