@@ -12,6 +12,8 @@ case "$HOLDFAST_CACHE" in
 esac
 mkdir -p "$HOLDFAST_CACHE"
 repository="$(cd "$(dirname "$0")/.." && pwd)"
+# The script itself, for those that call themselves from elsewhere.
+script="$repository/scripts/${0##*/}"
 
 say() { printf '==> %s\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
