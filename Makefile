@@ -46,7 +46,7 @@ lint: setup ## formatting, clippy and documentation without a warning
 .PHONY: fmt
 fmt: ## formats the Rust and the Go sources
 	cargo fmt --all
-	gofmt -l -w tests/kubernetes
+	scripts/go gofmt -l -w tests/kubernetes
 
 .PHONY: fuzz
 fuzz: setup ## fuzzes every target for a minute, with the same inputs for the same tree (FUZZ_SECONDS=n FUZZ_SEED=n; ARGS="TARGET...")
