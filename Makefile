@@ -3,8 +3,19 @@
 #   make run     command 1: a durable node, on a fresh Debian with Rust, until ctrl-C
 #   make test    command 2: the tests
 
-export HOLDFAST_CACHE ?= $(HOME)/.cache/holdfast
-target := $(or $(CARGO_TARGET_DIR),target)
+# A service or a container may start without a home.
+ifndef HOME
+export HOME := $(shell getent passwd "$$(id -u)" | cut -d : -f 6)
+endif
+# Absolute, because scripts go to other directories; and cargo is told where its results go, because somebody's own
+# configuration of cargo may have them elsewhere.
+absolute = $(if $(filter /%,$(firstword $(1))),$(1),$(CURDIR)/$(1))
+override HOLDFAST_CACHE := $(call absolute,$(or $(HOLDFAST_CACHE),$(HOME)/.cache/holdfast))
+# What .ci/run is told: it has a default of its own.
+given_target := $(CARGO_TARGET_DIR)
+override CARGO_TARGET_DIR := $(call absolute,$(or $(CARGO_TARGET_DIR),target))
+export HOLDFAST_CACHE CARGO_TARGET_DIR
+unexport CARGO_BUILD_TARGET
 # What is passed on, as in: make run ARGS="--listen-client-urls=http://0.0.0.0:2379"
 ARGS ?=
 
@@ -13,7 +24,7 @@ ARGS ?=
 help: ## this list
 	@echo "Holdfast: an etcd-compatible datastore for Kubernetes. Commands:"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
-	@echo "Caches: HOLDFAST_CACHE=$(HOLDFAST_CACHE), CARGO_TARGET_DIR=$(target)"
+	@echo "Caches: HOLDFAST_CACHE=$(HOLDFAST_CACHE), CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)"
 
 .PHONY: setup
 setup: ## what builds need: g++, libclang and RocksDB, once per machine (4 min the first time)
@@ -23,9 +34,10 @@ setup: ## what builds need: g++, libclang and RocksDB, once per machine (4 min t
 build: setup ## target/release/etcd-shim
 	cargo build --release --locked --package etcd-shim
 
+# exec: a signal for make reaches the node, not a shell between them.
 .PHONY: run
 run: build ## a durable node with its data in ./default.etcd, until ctrl-C
-	@scripts/run $(target)/release/etcd-shim $(ARGS)
+	@exec scripts/run "$$CARGO_TARGET_DIR/release/etcd-shim" $(ARGS)
 
 .PHONY: test
 test: setup ## all tests but the long ones of .ci/run; needs Go for the real etcd that golden scripts compare with
@@ -35,7 +47,7 @@ test: setup ## all tests but the long ones of .ci/run; needs Go for the real etc
 
 .PHONY: kubernetes
 kubernetes: build ## a real kube-apiserver on a fresh node, until ctrl-C (SERVER=path: on another etcd; TRANSPORT=mtls|unix|plain)
-	@SERVER=$(or $(SERVER),$(abspath $(target)/release/etcd-shim)) scripts/kubernetes $(ARGS)
+	@SERVER="$(or $(SERVER),$(CARGO_TARGET_DIR)/release/etcd-shim)" scripts/kubernetes $(ARGS)
 
 .PHONY: lint
 lint: setup ## formatting, clippy and documentation without a warning
@@ -67,7 +79,7 @@ cost: setup ## instructions of a put, a get, a page, a watch event; fails at 1.5
 
 .PHONY: ci
 ci: ## everything that continuous integration runs
-	.ci/run
+	$(if $(given_target),,env -u CARGO_TARGET_DIR) .ci/run
 
 .PHONY: clean
 clean: ## removes build results of this checkout; HOLDFAST_CACHE and data stay
@@ -80,4 +92,4 @@ compare: setup ## measures Holdfast beside etcd 3.6 and 3.7 on this disk; writes
 .PHONY: soak
 soak: build ## ten minutes of a mixed load; fails when something grows (MINUTES=N)
 	cargo build --release --locked --package holdfast-benches --bin soak
-	$(target)/release/soak --minutes $(or $(MINUTES),10) --program $(target)/release/etcd-shim $(ARGS)
+	exec "$$CARGO_TARGET_DIR/release/soak" --minutes $(or $(MINUTES),10) --program "$$CARGO_TARGET_DIR/release/etcd-shim" $(ARGS)
