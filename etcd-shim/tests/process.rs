@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
@@ -71,9 +72,9 @@ fn start_command(mut command: Command) -> Server {
 }
 
 impl Server {
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(name).arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill_process(id.unwrap(), signal).unwrap();
     }
 
     /// The exit code, and how long it took.
@@ -155,7 +156,7 @@ async fn serves_everything_on_one_port_and_keeps_it() {
     assert_eq!(metric(&page, "etcd_server_has_leader"), Some(1.0));
     assert_eq!(metric(&page, "etcd_debugging_mvcc_current_revision"), Some(2.0));
     assert!(page.contains("etcd_server_id{server_id=\"8e9e05c52164694d\"} 1"));
-    server.signal("-TERM");
+    server.signal(Signal::TERM);
     assert_eq!(server.wait().0, Some(0));
 
     // Other peer URLs would give other ids; those of the data directory stay.
@@ -165,7 +166,7 @@ async fn serves_everything_on_one_port_and_keeps_it() {
     assert_eq!(status, "0");
     assert!(reply.windows(3).any(|window| window == b"\x2a\x01b"), "value = 5: {reply:?}");
     assert!(server.get(&server.address, "/metrics").contains("8e9e05c52164694d"));
-    server.signal("-INT");
+    server.signal(Signal::INT);
     assert_eq!(server.wait().0, Some(0));
 }
 
@@ -179,7 +180,7 @@ async fn a_signal_ends_open_streams_soon() {
         let mut body = watch.into_body();
         assert!(body.frame().await.unwrap().is_ok(), "created");
         let idle = TcpStream::connect(&server.address).unwrap();
-        server.signal("-TERM");
+        server.signal(Signal::TERM);
         let (code, took) = server.wait();
         assert_eq!(code, Some(0), "{placement}");
         assert!(took < Duration::from_secs(20), "{placement}: {took:?}");
@@ -240,7 +241,7 @@ fn a_supervisor_is_told() {
         String::from_utf8(heard[..length].to_vec()).unwrap()
     };
     assert_eq!(heard(), "READY=1");
-    server.signal("-TERM");
+    server.signal(Signal::TERM);
     assert_eq!(heard(), "STOPPING=1");
     assert_eq!(server.wait().0, Some(0));
 }
