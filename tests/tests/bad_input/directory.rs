@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A node that has data and has stopped.
 pub async fn stopped() -> Node {
@@ -129,10 +129,21 @@ async fn a_directory_that_cannot_be_written_is_named() {
     // that is open for writing cannot be started.
     let copied = Command::new("cp").arg("-p").arg(subject()).arg(&program).status();
     assert!(copied.expect("cp").success(), "no copy of the program");
-    let attempt = |data_dir: &Path| {
+    // Whatever the umask was when it was built.
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let as_nobody = || {
         let mut command = Command::new(&program);
-        command.uid(65_534).gid(65_534).current_dir("/").arg(format!("--data-dir={}", data_dir.display()));
+        command.uid(65_534).gid(65_534).current_dir("/");
         command
+    };
+    if let Err(error) = as_nobody().arg("--version").stdout(Stdio::null()).status() {
+        skipped("a start as somebody else", &format!("who may not start {}: {error}", program.display()));
+        return;
+    }
+    let attempt = |data_dir: &Path| {
+        let mut command = as_nobody();
+        command
+            .arg(format!("--data-dir={}", data_dir.display()))
             .args(["--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:1"]);
         ended(command)
     };
