@@ -5,28 +5,35 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The format of the data directory that is written today.
-pub const NEWEST: u32 = 2;
+pub const FORMAT: u32 = 2;
+/// The fixture of what is written today.
+pub const NEWEST: &str = "v2-log-mark";
+/// The one of the same format from before the state said which log it belongs to.
+pub const WITHOUT_MARK: &str = "v2";
 
 fn home() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format")
 }
 
-pub fn dir(version: u32) -> PathBuf {
-    home().join(format!("v{version}"))
+pub fn dir(version: &str) -> PathBuf {
+    home().join(version)
 }
 
-/// The versions that are kept.
-pub fn versions() -> Vec<u32> {
-    let names =
-        fs::read_dir(home()).expect("our own directory").map(|entry| entry.expect("an entry").file_name());
-    let mut versions: Vec<u32> =
-        names.filter_map(|name| name.to_str()?.strip_prefix('v')?.parse().ok()).collect();
+/// The versions that are kept: what `prefix` and a number begin.
+pub fn versions(prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(home()).expect("our own directory").map(|entry| entry.expect("an entry"));
+    let mut versions: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| {
+            name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+        .collect();
     versions.sort_unstable();
     versions
 }
 
 /// Keeps `data_dir`: all but locks, and the storage engine's diary and notes, which it does not read.
-pub fn pack(version: u32, data_dir: &Path, content: &str) {
+pub fn pack(version: &str, data_dir: &Path, content: &str) {
     let dir = dir(version);
     let _ = fs::remove_dir_all(&dir);
     let mut lengths = String::new();
@@ -46,7 +53,7 @@ pub fn pack(version: u32, data_dir: &Path, content: &str) {
     fs::write(dir.join("content"), content).expect("the content");
 }
 
-pub fn unpack(version: u32, data_dir: &Path) {
+pub fn unpack(version: &str, data_dir: &Path) {
     let dir = dir(version);
     let lengths = fs::read_to_string(dir.join("lengths")).expect("the lengths");
     for line in lengths.lines() {
@@ -59,7 +66,7 @@ pub fn unpack(version: u32, data_dir: &Path) {
     }
 }
 
-/// The checksum of a segment's header, bit by bit.
+/// The checksum of a segment's header, and the mark of a log, bit by bit.
 pub fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
