@@ -19,7 +19,7 @@ pub mod codec;
 mod encoded;
 #[cfg(test)]
 mod facts;
-mod operations;
+pub(crate) mod operations;
 
 pub use encoded::{EncodedEvent, EncodedKeyValue};
 pub use operations::OPERATIONS_DECODED_MAX;

@@ -13,6 +13,8 @@ const DEPTH_MAX: usize = 100;
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
 const LENGTH_DELIMITED: u64 = 2;
+const GROUP_START: u64 = 3;
+const GROUP_END: u64 = 4;
 const FIXED_32: u64 = 5;
 
 /// Tag of the transaction in `RequestOp`.
@@ -20,7 +22,12 @@ const REQUEST_TXN: u64 = 4;
 
 /// Whether an encoded `TxnRequest` holds no more than that. What cannot be read is left to the decoder.
 pub fn are_few(transaction: &[u8]) -> bool {
-    let mut left = OPERATIONS_DECODED_MAX;
+    are_at_most(OPERATIONS_DECODED_MAX, transaction)
+}
+
+/// The same of another bound.
+pub fn are_at_most(bound: usize, transaction: &[u8]) -> bool {
+    let mut left = bound;
     count(transaction, &mut left, DEPTH_MAX).is_some()
 }
 
@@ -47,11 +54,14 @@ fn count(transaction: &[u8], left: &mut usize, depth: usize) -> Option<()> {
     Some(())
 }
 
-/// The fields of a message that have a length, until the first thing that is no field.
+/// The fields of a message that have a length, until the first thing that is no field. Groups are skipped with all that is
+/// in them, as the decoder does: none of ours has any, and whoever sends one must not hide what follows it.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn next(&mut self) -> Option<(u64, &'a [u8])> {
+        // Whether the ends name what began is the decoder's business.
+        let mut groups_open = 0usize;
         loop {
             let key = self.varint()?;
             let skipped = match key & 7 {
@@ -65,7 +75,18 @@ impl<'a> Fields<'a> {
                     let length = usize::try_from(self.varint()?).ok()?;
                     let (value, rest) = self.0.split_at_checked(length)?;
                     self.0 = rest;
-                    return Some((key >> 3, value));
+                    if groups_open == 0 {
+                        return Some((key >> 3, value));
+                    }
+                    0
+                }
+                GROUP_START => {
+                    groups_open += 1;
+                    0
+                }
+                GROUP_END => {
+                    groups_open = groups_open.checked_sub(1)?;
+                    0
                 }
                 _ => return None,
             };
@@ -121,6 +142,17 @@ mod tests {
             assert!(are_few(&whole[..length]));
         }
         assert!(are_few(&[0xff; 100]));
+    }
+
+    #[test]
+    fn groups_hide_nothing() {
+        let operations = pb::TxnRequest { success: vec![get(); 3], ..Default::default() }.encode_to_vec();
+        // Field 15 as a group with nothing in it; with an operation in it, which is none; and with a group in it.
+        for group in [&[0x7b, 0x7c][..], &[0x7b, 0x12, 0, 0x7c], &[0x7b, 0x73, 0x08, 1, 0x74, 0x7c]] {
+            let transaction = [group, &operations].concat();
+            assert_eq!(pb::TxnRequest::decode(&transaction[..]).unwrap().success.len(), 3);
+            assert!(are_at_most(3, &transaction) && !are_at_most(2, &transaction), "{group:?}");
+        }
     }
 
     #[test]
