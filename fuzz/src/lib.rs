@@ -12,7 +12,8 @@
 //! | `record` | a stored version | reads as protobuf does, and reads back |
 //! | `command` | a raft entry | reads back; applies without harm to what the state promises |
 //! | `apply` | steps of clients, crashes and compactions | the same as a model that keeps every revision |
-//! | `range`, `put`, `delete_range`, `txn` | a request in protobuf | converts, validates, reads back as a command, and its outcome agrees with a naive answer |
+//! | `range`, `put`, `delete_range` | a request in protobuf | converts, validates, reads back as a command, and its outcome agrees with a naive answer |
+//! | `txn` | the same | as many operations as were counted before; both ways of deciding take the branches of a naive answer; all or nothing |
 //! | `watch` | create requests | exactly the events of the naive history |
 //! | `lease` | lease requests | the state's promises; right times to live |
 //! | `config` | flags, variables, a file | a configuration, or a refusal that names a setting that was given |
@@ -28,6 +29,7 @@
 
 mod apply;
 mod command;
+mod compare;
 mod config;
 mod frame;
 mod input;

@@ -2,10 +2,11 @@
 //!
 //! What a request brings is compared with an answer computed naively from the list of all keys.
 
+use super::compare;
 use super::state::State;
 use bytes::Bytes;
 use etcd_shim::fuzzing;
-use etcd_shim::proto::{etcdserverpb as wire, plain::etcdserverpb as plain};
+use etcd_shim::proto::{OPERATIONS_DECODED_MAX, etcdserverpb as wire, plain::etcdserverpb as plain};
 use kvstore::command::{
     Operation, OperationOutcome, Projection, PutLease, PutValue, RangeQuery, RangeResult, ReadAt, SortOrder,
     SortTarget, Transaction, validate,
@@ -153,10 +154,14 @@ pub fn delete_range(data: &[u8]) {
 
 /// A transaction: all or nothing, one outcome for each operation, and headers that make sense.
 pub fn txn(data: &[u8]) {
+    // Bytes that are no transaction get there, too.
+    let few = fuzzing::are_few(data);
     let Some(request) = decode::<wire::TxnRequest>(data) else { return };
+    compare::check_count(data, &request);
+    assert!(few || data.len() > OPERATIONS_DECODED_MAX, "every operation takes bytes");
     let (read_only, serializable) = fuzzing::read_only(&request);
     assert!(read_only || !serializable);
-    let (transaction, shapes) = match fuzzing::transaction(request, OPERATIONS_MAX) {
+    let (transaction, shapes) = match fuzzing::transaction(request.clone(), OPERATIONS_MAX) {
         Ok(converted) => converted,
         Err(status) => return check_refusal(&status),
     };
@@ -164,18 +169,23 @@ pub fn txn(data: &[u8]) {
         return;
     }
     let mut state = State::with_history();
-    let (before, revision) = (state.all(NEWEST), state.reader().revision());
+    let (before, revision) =
+        (state.all(NEWEST).expect("the newest state is readable"), state.reader().revision());
+    compare::check_reads(&request, &transaction, &state.reader(), &before);
+    let read = read_only.then(|| fuzzing::read_transaction(&transaction, &state.reader()));
     let events = state.events.len();
     let outcome = state.transact(transaction.clone());
     let changed = state.events.len() > events;
     assert!(!(read_only && changed), "a transaction of reads changes nothing");
     if !changed {
-        assert_eq!((state.all(NEWEST), state.reader().revision()), (before, revision));
+        assert_eq!((state.all(NEWEST).as_ref(), state.reader().revision()), (Ok(&before), revision));
+    }
+    if let Some(read) = read {
+        assert_eq!(read.ok().as_ref(), outcome.as_ref().ok(), "reads say the same without the log");
     }
     if let Ok(outcome) = outcome {
+        compare::check_branches(&request, &outcome, &before);
         assert_eq!(outcome.revision, state.reader().revision());
-        let taken = if outcome.succeeded { &transaction.success } else { &transaction.failure };
-        assert_eq!(taken.len(), outcome.results.len());
         let (succeeded, results) = (outcome.succeeded, outcome.results.len());
         let response: plain::TxnResponse = read_back(&fuzzing::transaction_response(outcome, shapes, None));
         assert_eq!((response.succeeded, response.responses.len()), (succeeded, results));

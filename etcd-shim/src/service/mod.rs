@@ -33,7 +33,7 @@ mod maintenance;
 mod pieces;
 mod range_stream;
 mod read_rest;
-mod read_transaction;
+pub(crate) mod read_transaction;
 mod room;
 mod routes;
 mod stream_end;

@@ -5,6 +5,7 @@
 //! from the table of flags; what is not in the repository in bytes (steps of `apply`, edits of a log) is written here.
 
 mod golden;
+mod made;
 mod steps;
 
 use bytes::Bytes;
@@ -61,6 +62,13 @@ fn write_the_seeds() {
         }
     }
     write_limits();
+    for (name, request) in made::compares() {
+        write("txn", &name, &request.encode_to_vec());
+    }
+    let reads = made::reads().encode_to_vec();
+    write("txn", "reads", &reads);
+    // An empty group of field 15, and as many operations behind it as without it.
+    write("txn", "behind-a-group", &[&[0x7b, 0x7c][..], &reads].concat());
     write_streams(&requests);
     write_commands(&requests);
     write_records(&requests);
