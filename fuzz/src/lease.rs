@@ -7,6 +7,7 @@ use etcd_shim::fuzzing;
 use etcd_shim::proto::etcdserverpb as wire;
 use etcd_shim::proto::plain::etcdserverpb as plain;
 use kvstore::command::{Command, Outcome, Transaction};
+use kvstore::store::lease_grant;
 use kvstore::{ClockMillis, Error, InvalidRequest, KeyspaceId, LeaseId};
 use prost::Message;
 
@@ -15,7 +16,11 @@ const REQUESTS_MAX: usize = 64;
 /// As many leases end in one proposal.
 const EXPIRED_MAX: usize = 100;
 
-/// Bytes: requests, each with a byte that says which and its length before it. The clock goes on where a byte says so.
+/// The least time to live that a server with etcd's defaults grants, in seconds.
+const TTL_MIN_S: i64 = 2;
+
+/// Bytes: requests, each with a byte that says which and its length before it; behind a grant that leaves the id to the
+/// server, the numbers that this one draws, a byte each. The clock goes on where a byte says so.
 pub fn lease(data: &[u8]) {
     let mut input = Input::new(data);
     let mut state = State::with_history();
@@ -27,7 +32,7 @@ pub fn lease(data: &[u8]) {
         state.now_ms = state.now_ms.saturating_add(u64::from(what >> 4) * 10_000);
         let message = Bytes::copy_from_slice(input.piece());
         match what & 7 {
-            0 | 1 => grant(&mut state, message),
+            0 | 1 => grant(&mut state, message, &mut input),
             2 => revoke(&mut state, message),
             3 => keep_alive(&mut state, message),
             4 => time_to_live(&mut state, message),
@@ -49,20 +54,42 @@ fn contains(state: &mut State, id: LeaseId) -> bool {
         .is_some()
 }
 
-/// The edge raises the time to live and chooses ids; here they go in as they are.
-fn grant(state: &mut State, message: Bytes) {
+/// As the edge does it, which raises the time to live, chooses ids and draws again when one is taken.
+fn grant(state: &mut State, message: Bytes, input: &mut Input<'_>) {
     let Ok(request) = wire::LeaseGrantRequest::decode(message) else { return };
-    let (id, ttl_s) = (LeaseId::new(request.id), request.ttl);
-    let existed = contains(state, id);
-    match state.command(Command::LeaseGrant { id, ttl_s }) {
-        Ok(Outcome::LeaseGranted { id: granted, ttl_s: for_s, .. }) => {
-            assert_eq!((granted, for_s, existed), (id, ttl_s, false));
-            assert!(contains(state, id) && id != LeaseId::NONE);
+    let wanted = LeaseId::new(request.id);
+    let ttl_max_s = kvstore::lease::MAX_TTL_S;
+    let mut drawn = 0u64;
+    loop {
+        // Small numbers, so that some are taken; each time others, so that it ends.
+        let random_number = || {
+            drawn += 1 + u64::from(input.byte());
+            drawn
+        };
+        let command = match lease_grant(wanted, request.ttl, TTL_MIN_S, random_number) {
+            Ok(command) => command,
+            Err(refused) => {
+                assert_eq!(refused, InvalidRequest::LeaseTtlTooLarge);
+                return assert!(request.ttl > ttl_max_s);
+            }
+        };
+        let Command::LeaseGrant { id, ttl_s } = command else { panic!("{command:?}") };
+        assert!(if wanted == LeaseId::NONE { id.get() > 0 } else { id == wanted }, "{id} for {wanted}");
+        assert_eq!(ttl_s, request.ttl.max(TTL_MIN_S));
+        let existed = contains(state, id);
+        match state.command(Command::LeaseGrant { id, ttl_s }) {
+            Ok(Outcome::LeaseGranted { id: granted, ttl_s: for_s, .. }) => {
+                assert_eq!((granted, for_s, existed), (id, ttl_s, false));
+                return assert!(contains(state, id));
+            }
+            Err(Error::Invalid(InvalidRequest::LeaseExists)) => {
+                assert!(existed);
+                if wanted != LeaseId::NONE {
+                    return;
+                }
+            }
+            other => panic!("{other:?}"),
         }
-        Err(Error::Invalid(InvalidRequest::LeaseExists)) => assert!(existed),
-        Err(Error::Invalid(InvalidRequest::LeaseNotFound)) => assert_eq!(id, LeaseId::NONE),
-        Err(Error::Invalid(InvalidRequest::LeaseTtlTooLarge)) => assert!(ttl_s > kvstore::lease::MAX_TTL_S),
-        other => panic!("{other:?}"),
     }
 }
 

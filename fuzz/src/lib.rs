@@ -15,7 +15,7 @@
 //! | `range`, `put`, `delete_range` | a request in protobuf | converts, validates, reads back as a command, and its outcome agrees with a naive answer |
 //! | `txn` | the same | as many operations as were counted before; both ways of deciding take the branches of a naive answer; all or nothing |
 //! | `watch` | create requests | exactly the events of the naive history |
-//! | `lease` | lease requests | the state's promises; right times to live |
+//! | `lease` | lease requests | what the edge makes of them; the state's promises; right times to live |
 //! | `config` | flags, variables, a file | a configuration, or a refusal that names a setting that was given |
 //!
 //! Invariants:

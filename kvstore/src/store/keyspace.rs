@@ -1,7 +1,7 @@
 //! One keyspace: write, read, watch, lease.
 
-use super::config::LEASE_TTL_MAX_S;
-use super::open::{Inner, KeyspaceParts};
+use super::lease_grant::lease_grant;
+use super::open::{Inner, KeyspaceParts, random_number};
 use crate::command::{
     Command, DeleteRange, Operation, OperationOutcome, Outcome, Put, PutLease, PutValue, RangeQuery,
     RangeResult, Transaction, TransactionOutcome, validate,
@@ -219,13 +219,9 @@ impl Keyspace {
     /// # Errors
     /// [`InvalidRequest::LeaseExists`], [`InvalidRequest::LeaseTtlTooLarge`], and those of every write.
     pub async fn lease_grant(&self, id: LeaseId, ttl_s: i64) -> Result<LeaseGranted> {
-        if ttl_s > LEASE_TTL_MAX_S {
-            return Err(InvalidRequest::LeaseTtlTooLarge.into());
-        }
-        let ttl_s = ttl_s.max(self.inner.config.lease_ttl_min_s());
+        let ttl_min_s = self.inner.config.lease_ttl_min_s();
         loop {
-            let chosen = if id == LeaseId::NONE { self.inner.choose_lease_id() } else { id };
-            match self.command(Command::LeaseGrant { id: chosen, ttl_s }).await {
+            match self.command(lease_grant(id, ttl_s, ttl_min_s, random_number)?).await {
                 Ok(Outcome::LeaseGranted { id, ttl_s, revision }) => {
                     return Ok(LeaseGranted { id, ttl_s, revision });
                 }

@@ -34,6 +34,7 @@
 mod config;
 mod data_dir;
 mod keyspace;
+mod lease_grant;
 mod open;
 mod recover;
 mod restore_dir;
@@ -51,5 +52,7 @@ pub use crate::snapshot::SnapshotInfo;
 pub use crate::watch::{CancelReason, Delivered, Delivery, HubStats, Session, WatchOptions, WatchRefused};
 pub use config::{Config, LEASE_TTL_MAX_S};
 pub use keyspace::{Consistency, Keyspace, LeaseGranted, RangeReply, WriteReply};
+#[doc(hidden)] // For fuzzing.
+pub use lease_grant::lease_grant;
 pub use open::Store;
 pub use status::Status;

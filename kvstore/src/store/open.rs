@@ -18,7 +18,7 @@ use crate::runtime::{
     CoreFuture, JobQueue, MetricsSnapshot, Placement, Policy, Threads, Turn, place, spawn_helpers,
 };
 use crate::storage::Engine;
-use crate::types::{CallerId, Error, KeyspaceId, LeaseId, NodeId, Result, Revision, Term};
+use crate::types::{CallerId, Error, KeyspaceId, NodeId, Result, Revision, Term};
 use crate::watch::{Hub, WatchLimits};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -259,11 +259,6 @@ impl Inner {
         let waiter = Some((slot, permit));
         self.shared.mailbox.submit(Submission { keyspace, caller, command, bytes, waiter })?;
         ticket.await
-    }
-
-    /// A positive id that is most likely free; the state machine has the last word.
-    pub(super) fn choose_lease_id(&self) -> LeaseId {
-        LeaseId::new(((random_number() >> 1) as i64).max(1))
     }
 }
 
