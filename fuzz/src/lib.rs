@@ -14,7 +14,7 @@
 //! | `apply` | steps of clients, crashes and compactions | the same as a model that keeps every revision |
 //! | `range`, `put`, `delete_range` | a request in protobuf | converts, validates, reads back as a command, and its outcome agrees with a naive answer |
 //! | `txn` | the same | as many operations as were counted before; both ways of deciding take the branches of a naive answer; all or nothing |
-//! | `watch` | create requests | exactly the events of the naive history |
+//! | `watch` | the requests of a stream | exactly the events of the naive history, until each end; no progress beyond what was told; fragments are the whole |
 //! | `lease` | lease requests | what the edge makes of them; the state's promises; right times to live |
 //! | `config` | flags, variables, a file | a configuration, or a refusal that names a setting that was given |
 //!

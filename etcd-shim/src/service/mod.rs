@@ -40,7 +40,7 @@ mod stream_end;
 #[cfg(test)]
 mod tests;
 mod unknown;
-mod watch;
+pub(crate) mod watch;
 mod wire;
 
 pub use identity::{Identity, cluster_id, member_id};

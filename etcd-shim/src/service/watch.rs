@@ -248,7 +248,7 @@ fn progress_interval(shared: &Shared) -> Duration {
 
 /// Splits a response of `limit_bytes` or more into ones below; a single event is never split. All but the last
 /// say that more follows.
-fn split(response: WatchResponse, limit_bytes: usize) -> VecDeque<WatchResponse> {
+pub fn split(response: WatchResponse, limit_bytes: usize) -> VecDeque<WatchResponse> {
     if response.encoded_len() < limit_bytes || response.events.len() < 2 {
         return VecDeque::from([response]);
     }

@@ -6,8 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Each request with its call (`KV.Put`; `create_request` for what is sent on a watch stream) and the script's name and
-/// line.
+/// Each request with its call (`KV.Put`; `Watch.Watch` for what is sent on a watch stream) and the script's name and line.
 pub struct Requests(Vec<(String, String, Vec<u8>)>);
 
 impl Requests {
@@ -49,10 +48,9 @@ fn request(pool: &DescriptorPool, line: &str) -> Option<(String, Vec<u8>)> {
     if line.contains('$') || line.starts_with('|') {
         return None;
     }
-    if let Some(inner) = line.strip_prefix("send w { create_request {") {
-        let inner = inner.trim_end().strip_suffix("} }")?;
-        let message = pool.get_message_by_name("etcdserverpb.WatchCreateRequest")?;
-        return Some(("create_request".to_owned(), encode(message, inner)?));
+    if let Some(inner) = line.strip_prefix("send w {") {
+        let message = pool.get_message_by_name("etcdserverpb.WatchRequest")?;
+        return Some(("Watch.Watch".to_owned(), encode(message, inner.trim_end().strip_suffix('}')?)?));
     }
     if let Some(inner) = line.strip_prefix("send k {") {
         let message = pool.get_message_by_name("etcdserverpb.LeaseKeepAliveRequest")?;

@@ -1,7 +1,10 @@
 //! Requests that no golden script has, on the keys of the targets' history.
 
+use super::piece;
 use etcd_shim::proto::etcdserverpb as wire;
+use prost::Message;
 use wire::compare::{CompareTarget, TargetUnion};
+use wire::watch_request::RequestUnion;
 
 /// One transaction for each target, with transactions in it that have one compare each: all results, around what key `b`
 /// has (version 2, created in 3, changed in 10, lease 7, value 33), on one key, none, and ranges.
@@ -57,4 +60,61 @@ pub fn reads() -> wire::TxnRequest {
         success: vec![read("a", ""), read("foo/", "foo0")],
         failure: vec![read("b", "")],
     }
+}
+
+/// Streams on which watches end, are asked about and take the ids of others while the history goes on.
+pub fn watches() -> Vec<(&'static str, Vec<u8>)> {
+    let create = |key: &'static str, start_revision, watch_id| {
+        let (key, range_end) = (key.into(), if key == "\0" { key } else { "" }.into());
+        let (progress_notify, fragment, prev_kv) = (true, true, start_revision > 4);
+        let request = wire::WatchCreateRequest {
+            key,
+            range_end,
+            start_revision,
+            watch_id,
+            progress_notify,
+            fragment,
+            prev_kv,
+            ..Default::default()
+        };
+        Some(RequestUnion::CreateRequest(request))
+    };
+    let cancel = |watch_id| Some(RequestUnion::CancelRequest(wire::WatchCancelRequest { watch_id }));
+    let ask = Some(RequestUnion::ProgressRequest(wire::WatchProgressRequest::default()));
+    let moment = None;
+    let streams = [
+        (
+            "canceled-unread",
+            vec![create("\0", 5, 3), cancel(3), create("a", 0, 3), cancel(9), moment.clone()],
+        ),
+        ("canceled-read", vec![create("\0", 5, 3), moment.clone(), cancel(3), cancel(3), create("a", 6, 3)]),
+        (
+            "asked",
+            vec![ask.clone(), create("\0", 4, 0), ask.clone(), ask.clone(), moment.clone(), ask.clone()],
+        ),
+        (
+            "asked-too-early",
+            vec![create("a", 12, 0), ask.clone(), moment.clone(), moment.clone(), moment.clone()],
+        ),
+        ("asked-and-canceled", vec![create("b", 0, 1), ask.clone(), cancel(1), moment.clone(), ask]),
+        (
+            "idle",
+            vec![
+                create("nope", 0, 1),
+                create("\0", 0, 2),
+                moment.clone(),
+                moment.clone(),
+                moment.clone(),
+                moment,
+            ],
+        ),
+        ("too-late", vec![create("a", 2, 1), create("a", 2, 1), create("b", 4, 1), create("c", 5, 1)]),
+    ];
+    let bytes = |requests: Vec<Option<RequestUnion>>| {
+        let pieces = requests
+            .into_iter()
+            .map(|request_union| piece(&wire::WatchRequest { request_union }.encode_to_vec()));
+        pieces.collect::<Vec<_>>().concat()
+    };
+    streams.into_iter().map(|(name, requests)| (name, bytes(requests))).collect()
 }

@@ -92,18 +92,21 @@ fn write_limits() {
     }
 }
 
-/// Watches of one script are created together; the lease requests of one script follow each other.
+/// Watch requests of one script are of one stream; the lease requests of one script follow each other.
 fn write_streams(requests: &Requests) {
-    let creates = requests.of("create_request");
-    for (name, _) in &creates {
+    let watches = requests.of("Watch.Watch");
+    for (name, _) in &watches {
         let script = name.rsplit_once('-').unwrap().0;
-        let all: Vec<u8> = creates
+        let all: Vec<u8> = watches
             .iter()
             .filter(|(other, _)| other.starts_with(script))
             .take(8)
             .flat_map(|(_, bytes)| piece(bytes))
             .collect();
         write("watch", script, &all);
+    }
+    for (name, bytes) in made::watches() {
+        write("watch", name, &bytes);
     }
     let kinds = [
         (0, "Lease.LeaseGrant"),
