@@ -12,7 +12,7 @@ use crate::proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion, watch_server::Watch,
 };
 use kvstore::Revision;
-use kvstore::store::{CancelReason, Delivered, Delivery, Session};
+use kvstore::store::{CancelReason, Delivered, Delivery, Session, WatchRefused};
 use prost::Message;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
@@ -134,7 +134,7 @@ impl WatchStream {
         match std::task::ready!(Pin::new(requests).poll_next(context)) {
             Some(Ok(request)) => {
                 match request.request_union {
-                    Some(RequestUnion::CreateRequest(create)) => self.create(create),
+                    Some(RequestUnion::CreateRequest(create)) => self.create(create)?,
                     Some(RequestUnion::CancelRequest(cancel)) => {
                         self.session.cancel(cancel.watch_id);
                     }
@@ -152,11 +152,15 @@ impl WatchStream {
         }
     }
 
-    fn create(&mut self, request: WatchCreateRequest) {
+    /// An error is the stream's end.
+    fn create(&mut self, request: WatchCreateRequest) -> Result<(), Status> {
         let (wants_progress, wants_fragments) = (request.progress_notify, request.fragment);
-        let created = watch::options(request)
-            .map_err(str::to_owned)
-            .and_then(|options| self.session.create(options).map_err(|refused| watch::refusal(&refused)));
+        let created = match watch::options(request).map(|options| self.session.create(options)) {
+            // A refusal of the watch would be final to clients; with the end of the stream they try again, elsewhere.
+            Ok(Err(WatchRefused::Stopped)) => return Err(status::STOPPED.into()),
+            Ok(created) => created.map_err(|refused| watch::refusal(&refused)),
+            Err(reason) => Err(reason.to_owned()),
+        };
         match created {
             Ok(id) => {
                 self.accepted += 1;
@@ -171,6 +175,7 @@ impl WatchStream {
             }
             Err(reason) => self.refusals.push_back((self.accepted, reason)),
         }
+        Ok(())
     }
 
     fn next_refusal(&mut self) -> Option<WatchResponse> {

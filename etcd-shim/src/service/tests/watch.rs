@@ -285,3 +285,15 @@ async fn streams_end_when_told_to_even_without_watches() {
     assert_eq!(end.unwrap_err().message(), "etcdserver: server stopped");
     server.stop().await;
 }
+
+/// As a refusal of the watch it would be final: clients go on only when their stream ends with this code.
+#[tokio::test]
+async fn a_watch_of_a_store_that_has_ended_ends_its_stream() {
+    let server = Server::start();
+    let mut watching = Watching::open(&server).await;
+    server.store.stop().await;
+    watching.create(prefix("a", "z")).await;
+    let end = tokio::time::timeout(PATIENCE, watching.responses.message()).await.expect("an end");
+    let end = end.unwrap_err();
+    assert_eq!((end.code(), end.message()), (Code::Unavailable, "etcdserver: server stopped"));
+}
