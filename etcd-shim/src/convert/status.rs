@@ -36,6 +36,7 @@ known! {
     TOO_MANY_REQUESTS = Unknown "too many requests";
     LEASE_NOT_FOUND = NotFound "requested lease not found";
     LEASE_EXISTS = FailedPrecondition "lease already exists";
+    AUTH_NOT_ENABLED = FailedPrecondition "authentication is not enabled";
     NOT_LEADER = FailedPrecondition "not leader";
     NO_LEADER = Unavailable "no leader";
     STOPPED = Unavailable "server stopped";

@@ -87,6 +87,12 @@ async fn what_is_not_there_yet_says_so() {
     let mut auth = AuthClient::new(server.routes.clone());
     let status = auth.auth_status(pb::AuthStatusRequest {}).await.unwrap().into_inner();
     assert_eq!((status.enabled, status.auth_revision), (false, 1));
+    // With other words or another code, clients that have a name and a password do not connect.
+    let named = pb::AuthenticateRequest { name: "root".into(), password: "x".into() };
+    assert_eq!(
+        fault(auth.authenticate(named).await),
+        (Code::FailedPrecondition, "etcdserver: authentication is not enabled".into())
+    );
     assert_eq!(fault(auth.auth_enable(pb::AuthEnableRequest {}).await), text("enabling authentication"));
     let mut lock = v3lockpb::lock_client::LockClient::new(server.routes.clone());
     assert_eq!(fault(lock.lock(v3lockpb::LockRequest::default()).await), text("the lock service"));
