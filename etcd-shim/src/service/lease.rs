@@ -12,12 +12,18 @@ use crate::proto::etcdserverpb::{
 };
 use kvstore::LeaseId;
 use prost::Message;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
+
+/// Keep-alives of one stream that are renewed together, and wait for the disk once. A client has all of its leases on one
+/// stream: one after the other, 2,000 of them could not be renewed in ten seconds. Not more, because everybody waits for
+/// the turn that renews them.
+const RENEWALS_AT_ONCE: usize = 256;
 
 /// `etcdserverpb.Lease`.
 pub struct LeaseService {
@@ -64,7 +70,9 @@ impl Lease for LeaseService {
             end: StreamEnd::of(request.metadata().as_ref(), &self.shared),
             requests: request.into_inner(),
             shared: Arc::clone(&self.shared),
-            renewal: None,
+            renewals: None,
+            answers: VecDeque::new(),
+            last: None,
             ended: false,
         }))
     }
@@ -109,15 +117,19 @@ fn whole(message: &impl Message) -> Result<Pieces, Status> {
     Ok(writer.finish())
 }
 
-type Renewal = Pin<Box<dyn Future<Output = Result<LeaseKeepAliveResponse, Status>> + Send>>;
+type Renewals = Pin<Box<dyn Future<Output = Result<VecDeque<LeaseKeepAliveResponse>, Status>> + Send>>;
 
-/// Answers keep-alives in their order, one at a time.
+/// Answers keep-alives in their order; those that have arrived meanwhile are renewed together.
 pub struct KeepAlives {
     requests: Streaming<LeaseKeepAliveRequest>,
     shared: Arc<Shared>,
     end: StreamEnd,
-    /// The one that is under way.
-    renewal: Option<Renewal>,
+    /// Those that are under way.
+    renewals: Option<Renewals>,
+    /// What the client has not taken yet; nothing further is read before.
+    answers: VecDeque<LeaseKeepAliveResponse>,
+    /// What came behind the last request.
+    last: Option<Result<(), Status>>,
     ended: bool,
 }
 
@@ -130,19 +142,41 @@ impl KeepAlives {
             return Poll::Ready(Some(Err(end)));
         }
         loop {
-            if let Some(renewal) = &mut self.renewal {
-                let answer = ready!(renewal.as_mut().poll(context));
-                self.renewal = None;
-                return Poll::Ready(Some(answer));
+            if let Some(answer) = self.answers.pop_front() {
+                return Poll::Ready(Some(Ok(answer)));
             }
-            match ready!(Pin::new(&mut self.requests).poll_next(context)) {
-                Some(Ok(request)) => {
-                    self.renewal = Some(Box::pin(renew(Arc::clone(&self.shared), request.id)));
+            if let Some(renewals) = &mut self.renewals {
+                let answers = ready!(renewals.as_mut().poll(context));
+                self.renewals = None;
+                match answers {
+                    Ok(answers) => self.answers = answers,
+                    Err(status) => return Poll::Ready(Some(Err(status))),
                 }
-                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
-                None => return Poll::Ready(None),
+                continue;
+            }
+            if let Some(last) = self.last.take() {
+                return Poll::Ready(last.err().map(Err));
+            }
+            let ids = ready!(self.poll_ids(context));
+            if !ids.is_empty() {
+                self.renewals = Some(Box::pin(renew(Arc::clone(&self.shared), ids)));
             }
         }
+    }
+
+    /// What can be read at once; nothing only at the end of the requests.
+    fn poll_ids(&mut self, context: &mut Context<'_>) -> Poll<Vec<LeaseId>> {
+        let mut ids = Vec::new();
+        while ids.len() < RENEWALS_AT_ONCE && self.last.is_none() {
+            match Pin::new(&mut self.requests).poll_next(context) {
+                Poll::Ready(Some(Ok(request))) => ids.push(LeaseId::new(request.id)),
+                Poll::Ready(Some(Err(status))) => self.last = Some(Err(status)),
+                Poll::Ready(None) => self.last = Some(Ok(())),
+                Poll::Pending if ids.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(ids)
     }
 }
 
@@ -159,9 +193,17 @@ impl Stream for KeepAlives {
     }
 }
 
-async fn renew(shared: Arc<Shared>, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+async fn renew(
+    shared: Arc<Shared>,
+    ids: Vec<LeaseId>,
+) -> Result<VecDeque<LeaseKeepAliveResponse>, Status> {
     // Before the renewal: a client must never see "renewed" with a revision in which the lease was gone.
     let header = shared.header_now();
-    let ttl = shared.keyspace.lease_keep_alive(LeaseId::new(id)).await.map_err(status::of)?;
-    Ok(LeaseKeepAliveResponse { header, id, ttl: ttl.unwrap_or(0) })
+    let ttls_s = shared.keyspace.lease_keep_alive_many(&ids).await.map_err(status::of)?;
+    let answer = |(id, ttl_s): (&LeaseId, Option<i64>)| LeaseKeepAliveResponse {
+        header,
+        id: id.get(),
+        ttl: ttl_s.unwrap_or(0),
+    };
+    Ok(ids.iter().zip(ttls_s).map(answer).collect())
 }

@@ -250,15 +250,59 @@ impl Keyspace {
     /// # Errors
     /// Those of every write.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Option<i64>> {
-        if self.inner.shared.reads_are_local() {
-            match self.parts().leases.get(id)? {
-                None => return Ok(None),
-                Some(lease) if lease.covers(self.inner.shared.clock_now()) => return Ok(Some(lease.ttl_s)),
-                Some(_) => {}
-            }
+        match self.known_renewal(id)? {
+            Some(known) => Ok(known),
+            None => Ok(self.renew(vec![id]).await?.first().copied().flatten()),
         }
-        match self.command(Command::LeaseRenew { ids: vec![id] }).await? {
-            Outcome::LeaseRenewed { ttls_s, .. } => Ok(ttls_s.first().copied().flatten()),
+    }
+
+    /// As [`Keyspace::lease_keep_alive`] for many leases, which wait for the disk once, and together; the answers are in
+    /// the order of `ids`. An id may come twice.
+    ///
+    /// # Errors
+    /// Those of every write; then no promise is made for any of them.
+    ///
+    /// ```
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # use kvstore::{store::*, KeyspaceId, LeaseId};
+    /// let store = Store::open(Config::new(directory.path())).unwrap();
+    /// let kv = store.keyspace(KeyspaceId::DEFAULT);
+    /// let one = kv.lease_grant(LeaseId::NONE, 60).await.unwrap().id;
+    /// let other = kv.lease_grant(LeaseId::NONE, 90).await.unwrap().id;
+    /// kv.lease_revoke(other).await.unwrap();
+    /// assert_eq!(kv.lease_keep_alive_many(&[one, other, one]).await.unwrap(), [Some(60), None, Some(60)]);
+    /// # store.stop().await; });
+    /// ```
+    pub async fn lease_keep_alive_many(&self, ids: &[LeaseId]) -> Result<Vec<Option<i64>>> {
+        let known = ids.iter().map(|&id| self.known_renewal(id)).collect::<Result<Vec<_>>>()?;
+        let open = ids.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let mut open: Vec<_> = open.map(|(&id, _)| id).collect();
+        if open.is_empty() {
+            return Ok(known.into_iter().flatten().collect());
+        }
+        open.sort_unstable();
+        open.dedup();
+        let ttls_s = self.renew(open.clone()).await?;
+        let renewed = |id| open.binary_search(id).ok().and_then(|at| ttls_s.get(at).copied().flatten());
+        Ok(ids.iter().zip(known).map(|(id, known)| known.unwrap_or_else(|| renewed(id))).collect())
+    }
+
+    /// The answer to a renewal that needs no log entry: the lease is not there, or an earlier renewal covers it.
+    fn known_renewal(&self, id: LeaseId) -> Result<Option<Option<i64>>> {
+        if !self.inner.shared.reads_are_local() {
+            return Ok(None);
+        }
+        Ok(match self.parts().leases.get(id)? {
+            None => Some(None),
+            Some(lease) if lease.covers(self.inner.shared.clock_now()) => Some(Some(lease.ttl_s)),
+            Some(_) => None,
+        })
+    }
+
+    async fn renew(&self, ids: Vec<LeaseId>) -> Result<Vec<Option<i64>>> {
+        match self.command(Command::LeaseRenew { ids }).await? {
+            Outcome::LeaseRenewed { ttls_s, .. } => Ok(ttls_s),
             other => Err(unexpected(&other)),
         }
     }

@@ -2,6 +2,12 @@ use super::super::extent::SMALL_READ_KEYS_MAX;
 use super::*;
 use pb::lease_client::LeaseClient;
 use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// No grant covers a renewal after this.
+const A_MOMENT: Duration = Duration::from_millis(50);
 
 fn client(server: &Server) -> LeaseClient<Routes> {
     LeaseClient::new(server.routes.clone())
@@ -112,5 +118,33 @@ async fn keep_alives_are_answered_in_order_and_the_unknown_ones_too() {
         found.push((answer.id, answer.ttl));
     }
     assert_eq!(found, [(7, 100), (8, 0), (7, 100)]);
+    server.stop().await;
+}
+
+/// A client has all of its leases on one stream: a log entry for each would be too slow for them.
+#[tokio::test]
+async fn keep_alives_that_have_arrived_are_renewed_together() {
+    const LEASES: i64 = 300;
+    let server = Server::start();
+    let mut grants = JoinSet::new();
+    for id in 1..=LEASES {
+        let mut lease = client(&server);
+        grants.spawn(async move { lease.lease_grant(pb::LeaseGrantRequest { ttl: 600, id }).await.unwrap() });
+    }
+    grants.join_all().await;
+    tokio::time::sleep(A_MOMENT).await;
+    let before = server.store.metrics().entries_proposed;
+    let asked: Vec<i64> = (1..=LEASES).chain([LEASES + 1, 7, 7]).collect();
+    let requests = tokio_stream::iter(asked.clone()).map(|id| pb::LeaseKeepAliveRequest { id });
+    let mut answers = client(&server).lease_keep_alive(requests).await.unwrap().into_inner();
+    let mut found = Vec::new();
+    while let Some(answer) = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap().unwrap() {
+        assert_eq!(answer.header.unwrap().revision, 1);
+        found.push((answer.id, answer.ttl));
+    }
+    let ttl = |id| if id <= LEASES { 600 } else { 0 };
+    assert_eq!(found, asked.iter().map(|&id| (id, ttl(id))).collect::<Vec<_>>());
+    let proposed = server.store.metrics().entries_proposed - before;
+    assert!(proposed <= 20, "{proposed} entries for {} keep-alives", asked.len());
     server.stop().await;
 }

@@ -72,6 +72,33 @@ async fn a_renewal_that_waits_for_the_disk_comes_before_the_end() {
     in_time(store.stop()).await;
 }
 
+/// One after the other they would take longer than a short time to live.
+#[tokio::test]
+async fn renewals_of_many_leases_share_one_entry() {
+    const LEASES: i64 = 300;
+    const LONG_TTL_S: i64 = 600;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, kv, disk) = on_a_disk(&directory);
+    let ids: Vec<_> = (1..=LEASES).map(LeaseId::new).collect();
+    for &id in &ids {
+        in_time(kv.lease_grant(id, LONG_TTL_S)).await.unwrap();
+    }
+    // No grant covers a renewal after this.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    disk.take_longer_for_a_sync(Duration::from_millis(20));
+    let mut asked = ids.clone();
+    asked.extend([LeaseId::new(LEASES + 1), ids[7], ids[0]]);
+    let before = store.metrics().entries_proposed;
+    let answers = in_time(kv.lease_keep_alive_many(&asked)).await.unwrap();
+    let proposed = store.metrics().entries_proposed - before;
+    let expected = asked.iter().map(|id| (id.get() <= LEASES).then_some(LONG_TTL_S));
+    assert_eq!(answers, expected.collect::<Vec<_>>());
+    // The clock may be written down meanwhile.
+    assert!((1..=3).contains(&proposed), "{proposed} entries");
+    assert_eq!(in_time(kv.lease_keep_alive_many(&[])).await, Ok(Vec::new()));
+    in_time(store.stop()).await;
+}
+
 /// While nothing may be changed, a lease whose time is up stays, and nobody tries to end it again and again.
 #[tokio::test]
 async fn leases_of_a_corrupt_member_end_when_the_alarm_is_over() {
