@@ -3,7 +3,7 @@
 use super::extent::{self, Extent};
 use super::large_reads::{self, Wanted};
 use super::range_stream::RangeStream;
-use super::{Shared, read_transaction, wire};
+use super::{Shared, caller, read_transaction, wire};
 use crate::convert::{range, status, transaction, write};
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
@@ -11,7 +11,7 @@ use crate::proto::etcdserverpb::{
 };
 use kvstore::command::{Operation, OperationOutcome, RangeQuery, TransactionOutcome};
 use kvstore::store::Consistency;
-use kvstore::{CallerId, KeyRange, Revision};
+use kvstore::{KeyRange, Revision};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -113,20 +113,16 @@ impl Kv for KvService {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = (caller(&request), request.into_inner());
         if request.revision < 0 {
             // Below etcd's floor of a fresh store, which is −1.
             return Err(status::COMPACTED.into());
         }
         let revision = Revision::new(request.revision);
-        let current = self.shared.keyspace.compact(revision, request.physical).await.map_err(status::of)?;
+        let keyspace = self.shared.keyspace.of_caller(caller);
+        let current = keyspace.compact(revision, request.physical).await.map_err(status::of)?;
         Ok(Response::new(CompactionResponse { header: self.shared.header(current) }))
     }
-}
-
-/// The connection that a request came on; tests call without one.
-fn caller<T>(request: &Request<T>) -> CallerId {
-    request.extensions().get().copied().unwrap_or_default()
 }
 
 /// The result of a transaction's only operation.

@@ -1,6 +1,7 @@
 //! Lease.
 
 use super::Shared;
+use super::caller;
 use super::extent::{Extent, SMALL_READ_KEYS_MAX};
 use super::pieces::{Pieces, Writer};
 use super::stream_end::StreamEnd;
@@ -10,13 +11,15 @@ use crate::proto::etcdserverpb::{
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse, lease_server::Lease,
 };
-use kvstore::LeaseId;
+use kvstore::store::Keyspace;
+use kvstore::{Error, LeaseId};
 use prost::Message;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,6 +27,10 @@ use tonic::{Request, Response, Status, Streaming};
 /// stream: one after the other, 2,000 of them could not be renewed in ten seconds. Not more, because everybody waits for
 /// the turn that renews them.
 const RENEWALS_AT_ONCE: usize = 256;
+
+/// Until renewals are tried again for which the store had no room. Their stream goes on: a client that lost it would only
+/// open another, and be told so again.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// `etcdserverpb.Lease`.
 pub struct LeaseService {
@@ -36,10 +43,11 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = (caller(&request), request.into_inner());
         let granted = self
             .shared
             .keyspace
+            .of_caller(caller)
             .lease_grant(LeaseId::new(request.id), request.ttl)
             .await
             .map_err(status::of)?;
@@ -55,8 +63,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let id = LeaseId::new(request.into_inner().id);
-        let revision = self.shared.keyspace.lease_revoke(id).await.map_err(status::of)?;
+        let (caller, id) = (caller(&request), LeaseId::new(request.into_inner().id));
+        let keyspace = self.shared.keyspace.of_caller(caller);
+        let revision = keyspace.lease_revoke(id).await.map_err(status::of)?;
         Ok(Response::new(LeaseRevokeResponse { header: self.shared.header(revision) }))
     }
 
@@ -68,6 +77,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<KeepAlives>, Status> {
         Ok(Response::new(KeepAlives {
             end: StreamEnd::of(request.metadata().as_ref(), &self.shared),
+            keyspace: self.shared.keyspace.of_caller(caller(&request)),
             requests: request.into_inner(),
             shared: Arc::clone(&self.shared),
             renewals: None,
@@ -123,6 +133,8 @@ type Renewals = Pin<Box<dyn Future<Output = Result<VecDeque<LeaseKeepAliveRespon
 pub struct KeepAlives {
     requests: Streaming<LeaseKeepAliveRequest>,
     shared: Arc<Shared>,
+    /// On behalf of the stream's connection.
+    keyspace: Keyspace,
     end: StreamEnd,
     /// Those that are under way.
     renewals: Option<Renewals>,
@@ -159,7 +171,8 @@ impl KeepAlives {
             }
             let ids = ready!(self.poll_ids(context));
             if !ids.is_empty() {
-                self.renewals = Some(Box::pin(renew(Arc::clone(&self.shared), ids)));
+                let renewals = renew(Arc::clone(&self.shared), self.keyspace.clone(), ids);
+                self.renewals = Some(Box::pin(renewals));
             }
         }
     }
@@ -193,17 +206,27 @@ impl Stream for KeepAlives {
     }
 }
 
+/// Renews as often as it takes for them to be admitted, while the client waits.
 async fn renew(
     shared: Arc<Shared>,
+    keyspace: Keyspace,
     ids: Vec<LeaseId>,
 ) -> Result<VecDeque<LeaseKeepAliveResponse>, Status> {
-    // Before the renewal: a client must never see "renewed" with a revision in which the lease was gone.
-    let header = shared.header_now();
-    let ttls_s = shared.keyspace.lease_keep_alive_many(&ids).await.map_err(status::of)?;
-    let answer = |(id, ttl_s): (&LeaseId, Option<i64>)| LeaseKeepAliveResponse {
-        header,
-        id: id.get(),
-        ttl: ttl_s.unwrap_or(0),
-    };
-    Ok(ids.iter().zip(ttls_s).map(answer).collect())
+    loop {
+        // Before the renewal: a client must never see "renewed" with a revision in which the lease was gone.
+        let header = shared.header_now();
+        let ttls_s = match keyspace.lease_keep_alive_many(&ids).await {
+            Err(Error::TooManyRequests) => {
+                tokio::time::sleep(RENEWAL_PAUSE).await;
+                continue;
+            }
+            renewed => renewed.map_err(status::of)?,
+        };
+        let answer = |(id, ttl_s): (&LeaseId, Option<i64>)| LeaseKeepAliveResponse {
+            header,
+            id: id.get(),
+            ttl: ttl_s.unwrap_or(0),
+        };
+        return Ok(ids.iter().zip(ttls_s).map(answer).collect());
+    }
 }

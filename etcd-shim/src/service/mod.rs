@@ -50,14 +50,14 @@ use crate::convert::status;
 use crate::proto::etcdserverpb::ResponseHeader;
 use incoming::Incoming;
 use kvstore::store::{Keyspace, Store};
-use kvstore::{KeyspaceId, Revision};
+use kvstore::{CallerId, KeyspaceId, Revision};
 use large_reads::LargeReads;
 use large_writes::LargeWrites;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 use stream_end::StreamsEnd;
-use tonic::Status;
+use tonic::{Request, Status};
 
 /// What a message may be larger than a request, in bytes (etcd's number): the frame around it.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 512 * 1024;
@@ -127,6 +127,11 @@ impl Services {
     pub fn end_streams(&self) {
         self.shared.streams_end.end();
     }
+}
+
+/// The connection that a request came on; tests call without one.
+fn caller<T>(request: &Request<T>) -> CallerId {
+    request.extensions().get().copied().unwrap_or_default()
 }
 
 /// What every service needs.

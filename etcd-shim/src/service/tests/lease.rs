@@ -1,5 +1,7 @@
 use super::super::extent::SMALL_READ_KEYS_MAX;
 use super::*;
+use kvstore::CallerId;
+use kvstore::store::COMMANDS_IN_FLIGHT_MAX;
 use pb::lease_client::LeaseClient;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -147,4 +149,79 @@ async fn keep_alives_that_have_arrived_are_renewed_together() {
     let proposed = server.store.metrics().entries_proposed - before;
     assert!(proposed <= 20, "{proposed} entries for {} keep-alives", asked.len());
     server.stop().await;
+}
+
+/// One connection has all the room there is: others' leases and compactions are admitted all the same, and its own
+/// keep-alives wait for room, because the end of their stream would help nobody.
+#[tokio::test]
+async fn who_asks_for_few_leases_is_admitted_beside_a_flood_of_them() {
+    /// What is in flight of one connection beyond the bound for all.
+    const RESERVED: usize = 8;
+    fn of<T>(caller: u64, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(CallerId::new(caller));
+        request
+    }
+    let server = Server::placed(Settings::default(), Placement::Caller);
+    let mut core = Box::pin(server.store.take_core().unwrap());
+    let mut first = client(&server);
+    for id in 1..=3 {
+        let granting = first.lease_grant(pb::LeaseGrantRequest { ttl: 6000, id });
+        tokio::select! { granted = granting => granted.unwrap(), _ = &mut core => unreachable!() };
+    }
+    tokio::time::sleep(A_MOMENT).await;
+    let any_lease = pb::LeaseGrantRequest { ttl: 6000, id: 0 };
+    let mut flood = JoinSet::new();
+    for _ in 0..COMMANDS_IN_FLIGHT_MAX + RESERVED {
+        let mut lease = client(&server);
+        flood.spawn(async move { lease.lease_grant(of(1, any_lease)).await });
+    }
+    let in_flight = async |count| {
+        let wait = async {
+            while server.store.commands_in_flight() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("so much in flight");
+        assert_eq!(server.store.commands_in_flight(), count);
+    };
+    in_flight(COMMANDS_IN_FLIGHT_MAX + RESERVED).await;
+    let refused = first.lease_grant(of(1, any_lease)).await;
+    assert_eq!(fault(refused), (Code::Unknown, "etcdserver: too many requests".into()));
+
+    let keep_alive = async |caller: u64, id: i64| {
+        let asked = tokio_stream::once(pb::LeaseKeepAliveRequest { id }).chain(tokio_stream::pending());
+        client(&server).lease_keep_alive(of(caller, asked)).await.unwrap().into_inner()
+    };
+    let mut own = keep_alive(1, 1).await;
+    let own = tokio::spawn(async move { own.message().await });
+    // Long enough for it to be refused, and the stream to be ended.
+    tokio::time::sleep(A_MOMENT).await;
+    assert!(!own.is_finished(), "the stream of the connection that asks for too much has ended");
+    let mut neighbours = keep_alive(2, 2).await;
+    let neighbours = tokio::spawn(async move { neighbours.message().await });
+    in_flight(COMMANDS_IN_FLIGHT_MAX + RESERVED + 1).await;
+    let (mut lease, mut kv) = (client(&server), server.kv());
+    let granted = tokio::spawn(async move { lease.lease_grant(of(2, any_lease)).await });
+    let mut lease = client(&server);
+    let revoked =
+        tokio::spawn(async move { lease.lease_revoke(of(2, pb::LeaseRevokeRequest { id: 3 })).await });
+    let compaction = pb::CompactionRequest { revision: 1, physical: false };
+    let compacted = tokio::spawn(async move { kv.compact(of(2, compaction)).await });
+    in_flight(COMMANDS_IN_FLIGHT_MAX + RESERVED + 4).await;
+
+    let core = tokio::spawn(core);
+    for (stream, id) in [(own, 1), (neighbours, 2)] {
+        let answer = tokio::time::timeout(PATIENCE, stream).await.expect("an answer in time");
+        let answer = answer.unwrap().unwrap().unwrap();
+        assert_eq!((answer.id, answer.ttl), (id, 6000));
+    }
+    granted.await.unwrap().unwrap();
+    revoked.await.unwrap().unwrap();
+    compacted.await.unwrap().unwrap();
+    for granted in flood.join_all().await {
+        granted.unwrap();
+    }
+    server.stop().await;
+    core.await.unwrap();
 }
