@@ -6,7 +6,7 @@
 //! so that segments are recycled and RocksDB flushes and compacts all the time. Everything the process does to the disk is
 //! recorded by `holdfast-power`, log, RocksDB and the rest in one order, together with the moments at which writes were
 //! sent and acknowledged. Then the power is lost at many moments of that one life, some of them on purpose while RocksDB
-//! flushes or compacts its tables and while the history is compacted (phase.rs): the disk as it would have been left is
+//! flushes or compacts, the history is compacted or a segment is recycled (phase.rs): the disk as it would have been left is
 //! opened and compared with the model. Opening is recorded too, and power is lost during the opening, and during the next
 //! opening. From one of these disks the next life begins.
 //!

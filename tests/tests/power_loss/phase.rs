@@ -7,6 +7,7 @@ use crate::life::Span;
 use crate::moment;
 use holdfast_power::{Operation, Random, Record};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::ops::Range;
 
 /// Marks what is meant for programs in RocksDB's info log.
@@ -22,10 +23,18 @@ pub enum Phase {
     Compaction,
     /// It was answered, and what it removed is still in tables: the removals are in memory and have to be done again.
     UnflushedRemoval,
+    /// A log segment is given a second life: from its old name's end until its new name is synced.
+    SegmentRecycling,
 }
 
 impl Phase {
-    pub const ALL: [Self; 4] = [Self::Flush, Self::TableCompaction, Self::Compaction, Self::UnflushedRemoval];
+    pub const ALL: [Self; 5] = [
+        Self::Flush,
+        Self::TableCompaction,
+        Self::Compaction,
+        Self::UnflushedRemoval,
+        Self::SegmentRecycling,
+    ];
 }
 
 /// Where in a record what was under way. A stretch is of operations, and under way before, between and after them.
@@ -50,6 +59,9 @@ impl Phases {
             phases
                 .add(Phase::UnflushedRemoval, *acknowledged..flush.map_or(*acknowledged, |flush| flush.end));
         }
+        for stretch in recyclings(record.operations()) {
+            phases.add(Phase::SegmentRecycling, stretch);
+        }
         phases
     }
 
@@ -72,6 +84,23 @@ impl Phases {
             move |stretches: &[Range<usize>]| stretches.iter().any(|it| (it.start..=it.end).contains(&at));
         self.0.iter().filter(move |(_, stretches)| is_under_way(stretches)).map(|(phase, _)| *phase)
     }
+}
+
+/// The operations after each renaming of a segment that is to be another, up to the sync of the directory that ends it.
+fn recyclings(operations: &[Operation]) -> Vec<Range<usize>> {
+    let ends_in = |name: &OsStr, end: &str| name.to_string_lossy().ends_with(end);
+    let stretch = |(begun, operation): (usize, &Operation)| {
+        let Operation::Rename { directory, from, to: preparing } = operation else { return None };
+        if !(ends_in(from, ".segment") && ends_in(preparing, ".preparing")) {
+            return None;
+        }
+        let is_ready = |it: &Operation| matches!(it, Operation::Rename { from, .. } if from == preparing);
+        let ready = begun + operations[begun..].iter().position(is_ready)?;
+        let is_synced = |it: &Operation| matches!(it, Operation::Sync { node } if node == directory);
+        let synced = ready + operations[ready..].iter().position(is_synced)?;
+        Some(begun + 1..synced)
+    };
+    operations.iter().enumerate().filter_map(stretch).collect()
 }
 
 /// One of RocksDB's jobs, by the numbers of its tables.
@@ -181,4 +210,21 @@ fn numbers_are_read_from_an_event() {
     assert_eq!(numbers("\"job\": "), [7]);
     assert_eq!(numbers("files_L0\": ["), [16, 3]);
     assert_eq!(numbers("files_L9\": ["), [] as [u64; 0]);
+}
+
+#[test]
+fn recycling_ends_with_the_sync_of_its_directory() {
+    let rename = |from: &str, to: &str| Operation::Rename { directory: 2, from: from.into(), to: to.into() };
+    let (directory, file) = (Operation::Sync { node: 2 }, Operation::Sync { node: 9 });
+    let operations = [
+        file.clone(),
+        rename("1.segment", "5.preparing"),
+        directory.clone(),
+        file.clone(),
+        rename("5.preparing", "5.segment"),
+        file,
+        directory,
+        rename("2.segment", "6.preparing"),
+    ];
+    assert_eq!(recyclings(&operations), [2..6]);
 }
