@@ -294,15 +294,10 @@ impl Core {
         Ok(Some(Arc::new(batch)))
     }
 
-    pub(super) fn publish_progress(&self) {
-        let (index, _) = self.machine.applied();
-        self.shared.publish_progress(index, self.node.committed(), self.machine.live_bytes());
-    }
-
     /// Makes applied changes known: state first, then the waiters, then the watches.
     fn publish(&mut self, applied: Applied) {
-        self.publish_progress();
         let (index, _) = self.machine.applied();
+        self.publish_progress();
         self.shared.publish_alarms(self.machine.alarms());
         self.shared.publish_role(self.node.role(), index);
         let metrics = &self.shared.metrics;

@@ -77,4 +77,10 @@ impl Core {
         }
         Ok(())
     }
+
+    /// What the status says: how far the log is applied, and how much the state takes.
+    pub(super) fn publish_progress(&self) {
+        let (index, _) = self.machine.applied();
+        self.shared.publish_progress(index, self.node.committed(), self.machine.live_bytes());
+    }
 }
