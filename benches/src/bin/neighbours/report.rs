@@ -7,6 +7,10 @@ use crate::load::{Latencies, RATE_PER_S, Seen};
 /// How many times its p99 before an attack a neighbour's may be during it.
 const RATIO_MAX: f64 = 2.0;
 
+/// Requests of a phase that the host has to leave alone, so that there is a p99 to speak of, full and short: half of those
+/// before an attack.
+const COUNTED_MIN: [usize; 2] = [750, 75];
+
 /// Failures that are told one by one.
 const FAULTS_SHOWN: usize = 5;
 
@@ -66,13 +70,23 @@ impl Row<'_> {
         self.attack.memory_mib[usize::from(self.is_short)]
     }
 
+    /// Whether the host has left enough alone to say anything.
+    pub fn is_clear(&self) -> bool {
+        let min = COUNTED_MIN[usize::from(self.is_short)];
+        let is_clear = |seen: &Seen| seen.counted[..2].iter().all(|counted| *counted >= min);
+        is_clear(&self.trial.seen) && self.control.as_ref().is_none_or(is_clear)
+    }
+
     /// Whether a neighbour's p99 was more than twice what it was.
-    pub fn is_beyond(&self) -> bool {
+    fn is_beyond(&self) -> bool {
         ratios(&self.trial.seen).into_iter().any(is_above_max)
     }
 
     /// Whether it was, and more than twice what the same attack on another server does to it too.
     pub fn is_missed(&self) -> bool {
+        if !self.is_clear() {
+            return false;
+        }
         let Some(control) = &self.control else { return self.is_beyond() };
         let (to_before, to_control) = (ratios(&self.trial.seen), to_control(&self.trial.seen, control));
         to_before
@@ -86,6 +100,7 @@ impl Row<'_> {
         let [put_ratio, get_ratio] = ratios(&self.trial.seen);
         let verdict = match (self.faults.is_empty(), self.is_missed()) {
             (false, _) => format!("FAILED: {}", self.faults.join("; ")),
+            (true, _) if !self.is_clear() => "unclear: the host was busy".to_owned(),
             (true, true) => "MISSED".to_owned(),
             (true, false) if self.is_beyond() => "ok (the machine's)".to_owned(),
             (true, false) => "ok".to_owned(),
