@@ -253,6 +253,8 @@ impl Stream {
     }
 
     fn finish(mut self) {
+        // Once more even if all is written: the last requests are not answered yet.
+        self.moment();
         while !self.history.is_empty() {
             self.moment();
         }
