@@ -1,12 +1,12 @@
 //! Position, keyspaces, compaction, failures.
 
+use super::engine::Failing;
 use super::*;
 use crate::command::{Alarm, AlarmKind};
 use crate::mvcc::RemovalLimits;
-use crate::storage::{self, EngineError, Visitor};
+use crate::storage;
 use crate::types::Error;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 fn write(key: &'static str) -> Command {
     Command::Transaction(Transaction { success: vec![put(key, "v")], ..Transaction::default() })
@@ -112,59 +112,15 @@ fn compaction_follows_the_rules_and_is_removed_in_the_background() {
     assert_eq!(fixture.published(), [row("b", "v", (8, 8, 1, 0))]);
 }
 
-/// An engine that refuses to write on demand.
-struct Failing {
-    engine: SimEngine,
-    fails: AtomicBool,
-}
-
-impl Engine for Failing {
-    fn get(&self, family: Family, key: &[u8]) -> std::result::Result<Option<Bytes>, EngineError> {
-        self.engine.get(family, key)
-    }
-    fn multi_get(
-        &self,
-        family: Family,
-        keys: &[Bytes],
-    ) -> std::result::Result<Vec<Option<Bytes>>, EngineError> {
-        self.engine.multi_get(family, keys)
-    }
-    fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: &[u8],
-        cache: bool,
-        visit: Visitor<'_>,
-    ) -> std::result::Result<(), EngineError> {
-        self.engine.scan(family, from, to, cache, visit)
-    }
-    fn write(&self, batch: storage::Batch) -> std::result::Result<(), EngineError> {
-        if self.fails.load(Ordering::SeqCst) {
-            return Err(EngineError { message: "on demand".into(), path: None, damaged_at: None });
-        }
-        self.engine.write(batch)
-    }
-    fn flush(&self) -> std::result::Result<(), EngineError> {
-        self.engine.flush()
-    }
-    fn checkpoint(&self, target: &Path) -> std::result::Result<(), EngineError> {
-        self.engine.checkpoint(target)
-    }
-    fn disk_bytes(&self) -> u64 {
-        self.engine.disk_bytes()
-    }
-}
-
 #[test]
 fn a_failing_engine_ends_the_machine_and_nothing_is_published() {
-    let engine = Arc::new(Failing { engine: SimEngine::new(), fails: AtomicBool::new(false) });
+    let engine = Arc::new(Failing::default());
     let mut machine = StateMachine::load(engine.clone(), ApplyOptions::default()).unwrap();
     machine.apply(&[one(1, "a")]).unwrap();
     let reader = machine.reader(KeyspaceId::DEFAULT).unwrap();
-    engine.fails.store(true, Ordering::SeqCst);
+    engine.fails_writes.store(true, Ordering::SeqCst);
     assert!(matches!(machine.apply(&[one(2, "b")]), Err(Error::Poisoned(_))));
-    engine.fails.store(false, Ordering::SeqCst);
+    engine.fails_writes.store(false, Ordering::SeqCst);
     assert!(matches!(machine.apply(&[one(2, "b")]), Err(Error::Poisoned(_))), "no second try");
     assert_eq!(reader.revision(), Revision::new(2));
     let mut machine = StateMachine::load(engine, ApplyOptions::default()).unwrap();

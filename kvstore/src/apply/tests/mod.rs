@@ -1,6 +1,7 @@
 //! One test for each rule; the folder's files are the areas.
 
 mod alarms;
+mod engine;
 mod leases;
 mod machine;
 mod rehearsal;

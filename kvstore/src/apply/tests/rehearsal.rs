@@ -1,66 +1,11 @@
 //! What would fail when it is applied fails when it is rehearsed.
 
+use super::engine::Failing;
 use super::*;
-use crate::storage::{self, EngineError, Visitor};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-/// An engine that counts reads of the revisions, and fails them on demand.
-#[derive(Default)]
-struct Unreadable {
-    engine: SimEngine,
-    reads: AtomicU64,
-    fails: std::sync::atomic::AtomicBool,
-}
-
-impl Unreadable {
-    fn check(&self, family: Family) -> std::result::Result<(), EngineError> {
-        if family != Family::Revisions {
-            return Ok(());
-        }
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        let error = EngineError { message: "Input/output error".into(), path: None, damaged_at: None };
-        if self.fails.load(Ordering::SeqCst) { Err(error) } else { Ok(()) }
-    }
-}
-
-impl Engine for Unreadable {
-    fn get(&self, family: Family, key: &[u8]) -> std::result::Result<Option<Bytes>, EngineError> {
-        self.check(family).and_then(|()| self.engine.get(family, key))
-    }
-    fn multi_get(
-        &self,
-        family: Family,
-        keys: &[Bytes],
-    ) -> std::result::Result<Vec<Option<Bytes>>, EngineError> {
-        self.check(family).and_then(|()| self.engine.multi_get(family, keys))
-    }
-    fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        to: &[u8],
-        cache: bool,
-        visit: Visitor<'_>,
-    ) -> std::result::Result<(), EngineError> {
-        self.check(family).and_then(|()| self.engine.scan(family, from, to, cache, visit))
-    }
-    fn write(&self, batch: storage::Batch) -> std::result::Result<(), EngineError> {
-        self.engine.write(batch)
-    }
-    fn flush(&self) -> std::result::Result<(), EngineError> {
-        self.engine.flush()
-    }
-    fn checkpoint(&self, target: &Path) -> std::result::Result<(), EngineError> {
-        self.engine.checkpoint(target)
-    }
-    fn disk_bytes(&self) -> u64 {
-        self.engine.disk_bytes()
-    }
-}
-
-fn machine() -> (Arc<Unreadable>, StateMachine) {
-    let engine = Arc::new(Unreadable::default());
+fn machine() -> (Arc<Failing>, StateMachine) {
+    let engine = Arc::new(Failing::default());
     let options = ApplyOptions { value_cache_bytes: 0, ..ApplyOptions::default() };
     let mut machine = StateMachine::load(engine.clone(), options).unwrap();
     let writes =
@@ -118,7 +63,7 @@ fn transactions() -> Vec<(Transaction, bool)> {
 fn a_rehearsal_fails_where_applying_would() {
     for (transaction, needs_value) in transactions() {
         let (engine, mut machine) = machine();
-        engine.fails.store(true, Ordering::SeqCst);
+        engine.fails_reads.store(true, Ordering::SeqCst);
         let command = Command::Transaction(transaction.clone());
         let rehearsed = machine.rehearse(KeyspaceId::DEFAULT, &command);
         let applied = machine.apply(&[entry(5, 0, vec![(KeyspaceId::DEFAULT, command)])]);
@@ -156,6 +101,6 @@ fn a_revision_to_come_is_read_as_it_is_now() {
         machine.rehearse(KeyspaceId::DEFAULT, &Command::Transaction(transaction))
     };
     assert_eq!(rehearse(99), Ok(()));
-    engine.fails.store(true, Ordering::SeqCst);
+    engine.fails_reads.store(true, Ordering::SeqCst);
     assert!(matches!(rehearse(99), Err(crate::types::Error::Unreadable(_))));
 }
