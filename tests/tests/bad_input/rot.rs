@@ -3,7 +3,7 @@
 //! `HOLDFAST_ROTS` asks for more, `HOLDFAST_SEED` repeats them.
 
 use crate::attempt::{check_filled, get};
-use crate::damage::{flip, make, outcome, rest, used};
+use crate::damage::{config, flip, make, outcome, rest, used};
 use crate::directory::stopped;
 use crate::told::Done;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use holdfast_tests::wire::etcdserverpb::{
     WatchCreateRequest, WatchRequest, compare, request_op,
 };
 use holdfast_tests::{check_advice, copy_all, files};
+use kvstore::store::Store;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -147,6 +148,55 @@ async fn the_last_entries_of_a_log_at_rest_are_not_taken_for_a_torn_write() {
         fs::remove_dir_all(&bad).expect("the directory goes");
     }
     assert_eq!(outcome(&good, &Done::nothing("undamaged")).await, Ok(true));
+}
+
+/// A list of tables that ends early and is nevertheless whole, record by record: no checksum is wrong.
+async fn manifest_cuts(lives: u32) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let good = directory.path().join("good");
+    make(&good, true).await;
+    for _ in 1..lives {
+        Store::open(config(&good)).expect("the store opens").stop().await;
+    }
+    let manifest = files(&good.join("state"))
+        .into_iter()
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST-")))
+        .expect("a manifest");
+    let name = manifest.strip_prefix(&good).expect("it lies there");
+    let bytes = fs::read(&manifest).expect("the manifest");
+    let (mut at, mut refusals) = (0, 0);
+    while at < bytes.len() {
+        let bad = directory.path().join("bad");
+        copy_all(&good, &bad);
+        fs::write(bad.join(name), &bytes[..at]).expect("a file is written");
+        let done = Done::to(name, format!("of life {lives}, cut at byte {at}, where a record ends"));
+        let told = outcome(&bad, &done).await;
+        println!("{done}: {told:?}");
+        match told {
+            // Without the flush all of it is still in the log.
+            Ok(whole) => assert!(whole, "{done}"),
+            Err(error) => {
+                done.check_refused(&bad, &error);
+                assert!(error.to_string().contains(&name.display().to_string()), "{done}: {error}");
+                refusals += 1;
+            }
+        }
+        fs::remove_dir_all(&bad).expect("the directory goes");
+        // A record is four bytes of checksum, two of length, one of its kind, and its data.
+        at += 7 + usize::from(u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]));
+    }
+    assert!(refusals > 5, "{refusals} refusals");
+}
+
+#[tokio::test]
+async fn a_manifest_cut_where_a_record_ends_is_noticed_or_harmless() {
+    manifest_cuts(1).await;
+}
+
+/// It begins with all the tables that there are, family by family.
+#[tokio::test]
+async fn a_later_manifest_cut_where_a_record_ends_is_noticed_or_harmless() {
+    manifest_cuts(2).await;
 }
 
 fn check_data_loss(status: &Status) {

@@ -134,6 +134,15 @@ pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
     } else if text.contains("No such file") && path.as_deref().is_some_and(is_manifest) {
         // Which of the two is wrong nobody can tell.
         text = format!("{text}, the list of tables that {} names", current.display());
+    } else if path.is_none() && text.contains("Column family not found") {
+        // All families are made before anything is written: their list ends too early, at the end of a record.
+        path = named_by(&current);
+        if let Some(manifest) = &path {
+            text = format!(
+                "{}: {text}: this list of tables was cut or is of an earlier time",
+                manifest.display()
+            );
+        }
     }
     let is_lock = path.as_ref().is_some_and(|path| path.file_name() == Some(OsStr::new("LOCK")));
     // Other failures of the same file (no space, no permission) are about the disk.
@@ -148,6 +157,12 @@ pub(super) fn explain(dir: &Path, error: rocksdb::Error) -> EngineError {
     };
     let damaged_at = message.contains("Corruption: ").then(|| named_offset(&message).unwrap_or(0));
     EngineError { message, path: path.or_else(|| Some(dir.into())), damaged_at }
+}
+
+/// The manifest that the file `CURRENT` names.
+pub(super) fn named_by(current: &Path) -> Option<PathBuf> {
+    let name = fs::read_to_string(current).ok()?;
+    Some(current.with_file_name(name.trim_end()))
 }
 
 fn is_manifest(path: &Path) -> bool {

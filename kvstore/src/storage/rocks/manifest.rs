@@ -12,7 +12,7 @@
 //! whose manifest ends before the first bad record, and nothing is changed; opened to be written, it cuts the manifest.
 
 use super::CURRENT_FILE;
-use super::directory::{explain, io_error};
+use super::directory::{explain, io_error, named_by};
 use crate::storage::EngineError;
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -79,10 +79,13 @@ impl TornManifest {
 }
 
 /// RocksDB suspects the manifest whenever it cannot open a table, and not always names the table. A manifest whose checksums
-/// are right is hardly to blame.
+/// are right is hardly to blame, unless RocksDB misses something in it: then it ends too early.
 pub(super) fn acquit(dir: &Path, mut error: EngineError) -> EngineError {
     let suspected = newest(dir).filter(|(path, bytes)| {
-        error.path.as_ref() == Some(path) && !bytes.is_empty() && intact_bytes(bytes) == bytes.len()
+        error.path.as_ref() == Some(path)
+            && !error.message.contains("entry in MANIFEST")
+            && !bytes.is_empty()
+            && intact_bytes(bytes) == bytes.len()
     });
     if suspected.is_some() {
         error.message +=
@@ -94,8 +97,7 @@ pub(super) fn acquit(dir: &Path, mut error: EngineError) -> EngineError {
 
 /// The manifest that `CURRENT` names, and what is in it.
 fn newest(dir: &Path) -> Option<(PathBuf, Vec<u8>)> {
-    let name = fs::read_to_string(dir.join(CURRENT_FILE)).ok()?;
-    let path = dir.join(name.trim_end());
+    let path = named_by(&dir.join(CURRENT_FILE))?;
     let bytes = fs::read(&path).ok()?;
     Some((path, bytes))
 }
@@ -218,20 +220,20 @@ mod tests {
     fn a_manifest_is_suspected_only_with_a_reason() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("MANIFEST-000005");
-        let suspicion = || EngineError {
-            message: format!(
-                "Corruption: properties unsorted  The file {} may be corrupted.",
-                path.display()
-            ),
+        let suspicion_of = |what: &str| EngineError {
+            message: format!("Corruption: {what}  The file {} may be corrupted.", path.display()),
             path: Some(path.clone()),
             damaged_at: Some(0),
         };
+        let suspicion = || suspicion_of("properties unsorted");
         fs::write(home.path().join("CURRENT"), "MANIFEST-000005\n").unwrap();
         let mut bytes = record(FULL, b"tables");
         fs::write(&path, &bytes).unwrap();
         let error = acquit(home.path(), suspicion());
         assert!(error.message.contains("one of the tables beside it"), "{error}");
         assert_eq!(error.path.as_deref(), Some(home.path()));
+        let too_short = || suspicion_of("no next_file_number entry in MANIFEST");
+        assert_eq!(acquit(home.path(), too_short()), too_short());
         bytes[9] ^= 1;
         for bytes in [&bytes[..], &[]] {
             fs::write(&path, bytes).unwrap();
