@@ -20,6 +20,9 @@ pub mod listener;
 // Who waits until the runtime has asked what has arrived.
 mod arrivals;
 
+// What a connection may do in one turn.
+mod turn;
+
 // Certificates, and picking up changed ones.
 pub mod tls;
 

@@ -97,6 +97,7 @@ pub(super) async fn serve<I, S, B>(
     let turn = turns.turn();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(turn.clone());
         let unanswered = turn.accepted();
         let response = service.call(request);
         async move {

@@ -8,107 +8,11 @@
 //! So each connection does a slice of everything in its turn ([`Turn`]), and those that want much wait in a line for
 //! their turns ([`super::line`]).
 
+use crate::turn::Turn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// Bytes that a connection reads in a turn: about a hundred small requests, or two thirds of a millisecond until they are
-/// accepted.
-pub const READ_SLICE_BYTES: usize = 16 << 10;
-
-/// The same while the connection has [`MANY_REQUESTS`]: thirty heads of requests, or three small requests.
-pub const CROWDED_READ_SLICE_BYTES: usize = 512;
-
-/// Requests of a connection that wait for their answer, from which on it is read in smaller slices: more than an apiserver
-/// usually has. Below it whole slices are read, so that a request that was given up at once is seen to be before it is
-/// answered.
-pub const MANY_REQUESTS: usize = 128;
-
-/// Requests of a connection that are worked on in a turn: a tenth of a millisecond.
-pub const REQUESTS_SLICE: usize = 16;
-
-/// Bytes that a connection writes in a turn: what a system needs a tenth of a millisecond for, or two if client and
-/// server share a machine. A page of 500 small objects passes at once.
-pub const WRITE_SLICE_BYTES: usize = 256 << 10;
-
-/// What a connection may still do in this turn. A turn is one poll of its task: hyper asks for more
-/// after each request that it accepts, so that pauses which only one call of `poll_read` sees would bound nothing.
-#[derive(Clone, Default)]
-pub struct Turn(Arc<Left>);
-
-#[derive(Default)]
-struct Left {
-    bytes_to_read: AtomicUsize,
-    bytes_to_write: AtomicUsize,
-    requests: AtomicUsize,
-    /// There was more to do.
-    is_used_up: AtomicBool,
-    /// Requests whose answers have not begun: not of this turn, of the connection.
-    unanswered: AtomicUsize,
-}
-
-impl Turn {
-    pub fn begin(&self) {
-        let is_crowded = self.0.unanswered.load(Ordering::Relaxed) >= MANY_REQUESTS;
-        let to_read = if is_crowded { CROWDED_READ_SLICE_BYTES } else { READ_SLICE_BYTES };
-        self.0.bytes_to_read.store(to_read, Ordering::Relaxed);
-        self.0.bytes_to_write.store(WRITE_SLICE_BYTES, Ordering::Relaxed);
-        self.0.requests.store(REQUESTS_SLICE, Ordering::Relaxed);
-        self.0.is_used_up.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether there is more to do than a turn allows.
-    pub fn is_used_up(&self) -> bool {
-        self.0.is_used_up.load(Ordering::Relaxed)
-    }
-
-    /// A request was accepted.
-    pub fn accepted(&self) -> Unanswered {
-        self.0.unanswered.fetch_add(1, Ordering::Relaxed);
-        Unanswered(self.0.clone())
-    }
-
-    /// Whether one more request may be worked on.
-    pub fn may_work(&self) -> bool {
-        self.left(&self.0.requests).is_ready()
-    }
-
-    /// A request was worked on; whether it was the last one of the turn.
-    pub fn worked(&self) -> bool {
-        let left = self.0.requests.load(Ordering::Relaxed).saturating_sub(1);
-        self.0.requests.store(left, Ordering::Relaxed);
-        left == 0
-    }
-
-    /// The one write that passes the slice is not cut: h2 gives a frame or two at a time.
-    fn wrote(&self, left: usize, written: &io::Result<usize>) {
-        let count = *written.as_ref().unwrap_or(&0);
-        self.0.bytes_to_write.store(left.saturating_sub(count), Ordering::Relaxed);
-    }
-
-    /// What is left of one kind. With nothing left the caller waits for the next turn, which nobody has to wake it for.
-    fn left(&self, counter: &AtomicUsize) -> Poll<usize> {
-        match counter.load(Ordering::Relaxed) {
-            0 => {
-                self.0.is_used_up.store(true, Ordering::Relaxed);
-                Poll::Pending
-            }
-            left => Poll::Ready(left),
-        }
-    }
-}
-
-/// A request whose answer has not begun.
-pub struct Unanswered(Arc<Left>);
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// A stream that reads and writes a slice in each turn.
 pub struct Fair<S> {
@@ -128,7 +32,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let left = ready!(self.turn.left(&self.turn.0.bytes_to_read));
+        let left = ready!(self.turn.left_to_read());
         // The caller's buffer may hold many slices.
         let mut slice = buffer.take(left);
         ready!(Pin::new(&mut self.stream).poll_read(context, &mut slice))?;
@@ -137,14 +41,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
         // they are initialised.
         unsafe { buffer.assume_init(count) };
         buffer.advance(count);
-        self.turn.0.bytes_to_read.store(left - count, Ordering::Relaxed);
+        self.turn.read(left, count);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let left = ready!(self.turn.left(&self.turn.0.bytes_to_write));
+        let left = ready!(self.turn.left_to_write());
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
         self.turn.wrote(left, &written);
         Poll::Ready(written)
@@ -155,7 +59,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let left = ready!(self.turn.left(&self.turn.0.bytes_to_write));
+        let left = ready!(self.turn.left_to_write());
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes));
         self.turn.wrote(left, &written);
         Poll::Ready(written)
@@ -178,6 +82,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
 mod tests {
     use super::super::line::{Line, Turns};
     use super::*;
+    use crate::turn::{READ_SLICE_BYTES, WRITE_SLICE_BYTES};
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -8,8 +8,8 @@
 //! New connections are in a line of their own for their first turns: two thousand that come at once are two thousand turns.
 //! Who is busy does not hold them up, nor they the busy.
 
-use super::fair::Turn;
 use crate::arrivals::Arrivals;
+use crate::turn::Turn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

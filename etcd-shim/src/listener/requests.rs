@@ -3,7 +3,7 @@
 //! Tasks of their own would all be in line with the others' connections: a client with thousands of requests has thousands
 //! of turns then, and everybody else one.
 
-use super::fair::Turn;
+use crate::turn::Turn;
 use futures_util::stream::{FuturesUnordered, Stream};
 use parking_lot::Mutex;
 use std::future::Future;
@@ -93,8 +93,8 @@ impl Future for Request {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fair::REQUESTS_SLICE;
     use super::*;
+    use crate::turn::REQUESTS_SLICE;
     use hyper::rt::Executor;
     use std::future::poll_fn;
     use std::task::Waker;

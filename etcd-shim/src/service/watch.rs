@@ -11,6 +11,7 @@ use crate::proto::EncodedEvent;
 use crate::proto::etcdserverpb::{
     WatchCreateRequest, WatchRequest, WatchResponse, watch_request::RequestUnion, watch_server::Watch,
 };
+use crate::turn::Turn;
 use kvstore::Revision;
 use kvstore::store::{CancelReason, Delivered, Delivery, Session, WatchRefused};
 use prost::Message;
@@ -46,11 +47,13 @@ impl Watch for WatchService {
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
         let end = StreamEnd::of(request.metadata().as_ref(), &self.shared);
+        let turn = request.extensions().get().cloned();
         Ok(Response::new(WatchStream {
             requests: Some(request.into_inner()),
             session: self.shared.keyspace.watch(),
             shared: Arc::clone(&self.shared),
             end,
+            turn,
             progress: None,
             fragmented: HashSet::new(),
             fragments: VecDeque::new(),
@@ -69,6 +72,8 @@ pub struct WatchStream {
     session: Session,
     shared: Arc<Shared>,
     end: StreamEnd,
+    /// The connection's; tests call without one.
+    turn: Option<Turn>,
     /// The next tick of progress notifications, from the first watch on that wants them.
     progress: Option<Pin<Box<Sleep>>>,
     /// Watches whose large batches may be split.
@@ -92,7 +97,13 @@ impl Stream for WatchStream {
         if this.ended {
             return Poll::Ready(None);
         }
+        if this.turn.as_ref().is_some_and(|turn| !turn.may_deliver()) {
+            // Goes on in the connection's next turn.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let response = std::task::ready!(this.poll_response(context));
+        this.turn.as_ref().inspect(|turn| turn.delivered());
         this.ended = response.is_err();
         Poll::Ready(Some(response))
     }

@@ -1,14 +1,17 @@
 use super::*;
+use crate::turn::{DELIVERIES_SLICE, Turn};
+use futures_util::StreamExt as _;
 use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Long enough that something that is on its way would have come.
 const QUIET: Duration = Duration::from_millis(80);
+const REQUESTS_WAITING_MAX: usize = 64;
 
 struct Watching {
     requests: mpsc::Sender<pb::WatchRequest>,
@@ -17,9 +20,15 @@ struct Watching {
 
 impl Watching {
     async fn open(server: &Server) -> Self {
-        let (requests, receiver) = mpsc::channel(64);
+        Self::open_with(server, http::Extensions::new()).await
+    }
+
+    async fn open_with(server: &Server, extensions: http::Extensions) -> Self {
+        let (requests, receiver) = mpsc::channel(REQUESTS_WAITING_MAX);
         let mut client = WatchClient::new(server.routes.clone()).max_decoding_message_size(usize::MAX);
-        let responses = client.watch(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        *request.extensions_mut() = extensions;
+        let responses = client.watch(request).await.unwrap().into_inner();
         Self { requests, responses }
     }
 
@@ -296,4 +305,53 @@ async fn a_watch_of_a_store_that_has_ended_ends_its_stream() {
     let end = tokio::time::timeout(PATIENCE, watching.responses.message()).await.expect("an end");
     let end = end.unwrap_err();
     assert_eq!((end.code(), end.message()), (Code::Unavailable, "etcdserver: server stopped"));
+}
+
+/// One event for all watches of a stream does not keep the thread from the others.
+#[tokio::test]
+async fn a_turn_has_so_many_deliveries() {
+    const WATCHES: usize = 3 * DELIVERIES_SLICE;
+    /// What a stream says in one turn.
+    async fn said_in(turn: &Turn, watching: &mut Watching) -> Vec<pb::WatchResponse> {
+        turn.begin();
+        let mut all = Vec::new();
+        loop {
+            // A new share of the runtime's own bound.
+            tokio::task::yield_now().await;
+            match watching.responses.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(said) => all.push(said.unwrap().unwrap()),
+                Poll::Pending => return all,
+            }
+        }
+    }
+    let server = Server::start();
+    let turn = Turn::default();
+    let mut extensions = http::Extensions::new();
+    extensions.insert(turn.clone());
+    let mut watching = Watching::open_with(&server, extensions).await;
+    let mut created = 0;
+    for _ in 0..WATCHES.div_ceil(REQUESTS_WAITING_MAX) {
+        for _ in 0..REQUESTS_WAITING_MAX {
+            watching.create(prefix("k", "")).await;
+        }
+        created += said_in(&turn, &mut watching).await.len();
+    }
+    assert_eq!(created, WATCHES);
+    let revision = server.put("k", "1").await;
+    let mut told = Vec::new();
+    for _ in 0..WATCHES / DELIVERIES_SLICE {
+        let mut said = Vec::new();
+        // The writer may be told first.
+        while said.is_empty() {
+            said = said_in(&turn, &mut watching).await;
+        }
+        assert_eq!(said.len(), DELIVERIES_SLICE);
+        assert!(turn.is_used_up(), "the connection waits in line for its next turn");
+        told.extend(said.into_iter().map(|response| (revisions(&response), response.watch_id)));
+    }
+    assert!(said_in(&turn, &mut watching).await.is_empty());
+    assert!(!turn.is_used_up());
+    let everybody = (0..WATCHES as i64).map(|watch| (vec![revision], watch));
+    assert_eq!(told, everybody.collect::<Vec<_>>());
+    server.stop().await;
 }
