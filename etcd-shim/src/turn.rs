@@ -81,15 +81,25 @@ impl Turn {
         left == 0
     }
 
-    /// Whether one more delivery may be made.
+    /// Whether one more delivery may be made. If not, the stream is polled in the next turn without being woken.
     pub fn may_deliver(&self) -> bool {
         self.left(&self.0.deliveries).is_ready()
+    }
+
+    /// Whether all were made that may be.
+    pub fn has_delivered(&self) -> bool {
+        self.0.deliveries.load(Ordering::Relaxed) == 0
     }
 
     /// A delivery was made.
     pub fn delivered(&self) {
         let left = self.0.deliveries.load(Ordering::Relaxed).saturating_sub(1);
         self.0.deliveries.store(left, Ordering::Relaxed);
+    }
+
+    /// Something has more to do, and has seen to it that it is woken: in the next turn.
+    pub fn use_up(&self) {
+        self.0.is_used_up.store(true, Ordering::Relaxed);
     }
 
     /// How many bytes may be read; pending if none.
@@ -113,11 +123,12 @@ impl Turn {
         self.0.bytes_to_write.store(left.saturating_sub(count), Ordering::Relaxed);
     }
 
-    /// What is left of one kind. With nothing left the caller waits for the next turn, which nobody has to wake it for.
+    /// What is left of one kind. With nothing left the caller waits for the next turn; the connection need not be woken for
+    /// it.
     fn left(&self, counter: &AtomicUsize) -> Poll<usize> {
         match counter.load(Ordering::Relaxed) {
             0 => {
-                self.0.is_used_up.store(true, Ordering::Relaxed);
+                self.use_up();
                 Poll::Pending
             }
             left => Poll::Ready(left),

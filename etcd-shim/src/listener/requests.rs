@@ -40,11 +40,16 @@ impl Requests {
 
     /// Works on those that can go on, as many as the turn allows.
     pub fn work(&mut self, context: &mut Context<'_>) {
-        while !self.open.is_empty() && self.turn.may_work() {
-            if Pin::new(&mut self.open).poll_next(context).is_pending() {
-                // It may have been the turn that ended.
-                let _ = self.turn.may_work();
-                return;
+        while !self.open.is_empty() && self.turn.may_work() && !self.turn.has_delivered() {
+            match Pin::new(&mut self.open).poll_next(context) {
+                // Behind those that have not had their share in this turn.
+                Poll::Ready(Some(Some(rest))) => self.open.push(rest),
+                Poll::Ready(_) => {}
+                Poll::Pending => {
+                    // It may have been the turn that ended.
+                    let _ = self.turn.may_work();
+                    return;
+                }
             }
         }
     }
@@ -56,7 +61,8 @@ impl Requests {
             if accepted.is_empty() {
                 return;
             }
-            self.open.extend(accepted.drain(..).map(|future| Request { future, turn: self.turn.clone() }));
+            let open = |future| Request { future: Some(future), turn: self.turn.clone() };
+            self.open.extend(accepted.drain(..).map(open));
         }
         self.work(context);
     }
@@ -71,30 +77,41 @@ impl Drop for Requests {
     }
 }
 
-/// One request.
+/// One request. When it ends before its future does, it gives back what is left.
 struct Request {
-    future: Boxed,
+    future: Option<Boxed>,
     turn: Turn,
 }
 
 impl Future for Request {
-    type Output = ();
+    type Output = Option<Request>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let polled = self.future.as_mut().poll(context);
-        if self.turn.worked() && polled.is_pending() {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Request>> {
+        let future = self.future.as_mut().expect("it is not polled again when it has ended");
+        let is_pending = future.as_mut().poll(context).is_pending();
+        let was_last = self.turn.worked();
+        if !is_pending {
+            return Poll::Ready(None);
+        }
+        if self.turn.has_delivered() {
+            // Ends the round of `FuturesUnordered` at once, so that the others keep their places in it. There has to be a
+            // next turn: nobody else will wake the new one.
+            self.turn.use_up();
+            return Poll::Ready(Some(Request { future: self.future.take(), turn: self.turn.clone() }));
+        }
+        if was_last {
             // `FuturesUnordered` ends its round when two futures have woken themselves: so it does after this and the
             // next one.
             context.waker().wake_by_ref();
         }
-        polled
+        Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::turn::REQUESTS_SLICE;
+    use crate::turn::{DELIVERIES_SLICE, REQUESTS_SLICE};
     use hyper::rt::Executor;
     use std::future::poll_fn;
     use std::task::Waker;
@@ -145,5 +162,62 @@ mod tests {
         requests.work(&mut context);
         requests.work(&mut context);
         assert!(!turn.is_used_up(), "who waits for something else is no work");
+    }
+
+    /// Streams that have deliveries without end have the same share of a connection's turns.
+    #[test]
+    fn streams_take_turns() {
+        const TURNS: usize = 7;
+        for streams in [1, 2, 3, 40] {
+            let (accepted, turn) = (Accepted::default(), Turn::default());
+            let mut requests = Requests::new(accepted.clone(), turn.clone());
+            let made = Arc::new(Mutex::new(vec![0; streams]));
+            for name in 0..streams {
+                let made = made.clone();
+                let turn = turn.clone();
+                accepted.execute(poll_fn(move |_| {
+                    while turn.may_deliver() {
+                        made.lock()[name] += 1;
+                        turn.delivered();
+                    }
+                    Poll::Pending
+                }));
+            }
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..TURNS * streams {
+                turn.begin();
+                requests.work_on_new(&mut context);
+                requests.work(&mut context);
+                assert!(turn.is_used_up(), "the connection has more to do");
+            }
+            assert_eq!(*made.lock(), vec![TURNS * DELIVERIES_SLICE; streams]);
+        }
+    }
+
+    /// A stream that has made all deliveries of a turn is polled once more, to say what wakes it.
+    #[test]
+    fn who_has_delivered_is_polled_again() {
+        let (accepted, turn) = (Accepted::default(), Turn::default());
+        let mut requests = Requests::new(accepted.clone(), turn.clone());
+        let polls = Arc::new(Mutex::new(0));
+        accepted.execute(poll_fn({
+            let (polls, turn) = (polls.clone(), turn.clone());
+            move |_| {
+                *polls.lock() += 1;
+                if *polls.lock() == 1 {
+                    (0..DELIVERIES_SLICE).for_each(|_| turn.delivered());
+                }
+                Poll::Pending
+            }
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        turn.begin();
+        requests.work_on_new(&mut context);
+        assert!(turn.is_used_up(), "there is a next turn");
+        for _ in 0..2 {
+            turn.begin();
+            requests.work(&mut context);
+            assert_eq!((*polls.lock(), turn.is_used_up()), (2, false));
+        }
     }
 }

@@ -98,8 +98,6 @@ impl Stream for WatchStream {
             return Poll::Ready(None);
         }
         if this.turn.as_ref().is_some_and(|turn| !turn.may_deliver()) {
-            // Goes on in the connection's next turn.
-            context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let response = std::task::ready!(this.poll_response(context));
@@ -129,6 +127,10 @@ impl WatchStream {
             }
             match self.session.poll_next(context) {
                 Poll::Ready(delivery) => return Poll::Ready(self.response(delivery)),
+                Poll::Pending if self.session.has_more() => {
+                    self.turn.as_ref().inspect(|turn| turn.use_up());
+                    return Poll::Pending;
+                }
                 Poll::Pending if took_request => {}
                 Poll::Pending => return Poll::Pending,
             }

@@ -43,6 +43,8 @@ struct Reading {
     /// Events handled since the reader last let others run.
     spent: usize,
     deliveries: usize,
+    /// The last look ended for the others' sake.
+    has_more: bool,
 }
 
 impl Session {
@@ -150,9 +152,10 @@ impl Session {
     /// returns `Pending` with a wake-up already sent after a fair amount of work.
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Delivery> {
         let mut reading = self.reading.lock();
+        reading.has_more = false;
         loop {
             if reading.spent >= self.hub.limits().turn_events {
-                reading.spent = 0;
+                (reading.spent, reading.has_more) = (0, true);
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -180,6 +183,11 @@ impl Session {
                 None => self.catch_up(&mut reading),
             }
         }
+    }
+
+    /// Whether the last [`Session::poll_next`] was pending only to let others run.
+    pub fn has_more(&self) -> bool {
+        self.reading.lock().has_more
     }
 
     /// One step for the lagging watchers, if there are any.

@@ -41,7 +41,7 @@ use holdfast_tests::{Setup, Usage, forget_peak};
 use host::Host;
 use kvstore::runtime::Pace;
 use load::{Neighbours, Phase, Seen};
-use report::Row;
+use report::{Row, Verdict};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -51,6 +51,9 @@ const CLEANING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Threads for reads and hashes rest for some seconds before they end.
 const THREADS_SLACK: u64 = 4;
+
+/// Runs of one attack.
+const RUNS_MAX: usize = 3;
 
 struct Arguments {
     is_short: bool,
@@ -111,35 +114,38 @@ fn measure<'a>(attack: &'a Attack, arguments: &Arguments) -> std::io::Result<Row
     Ok(Row::new(attack, arguments.is_short, trial, control))
 }
 
-/// Measures until the last run says what two of three say, and prints each; `None` if that is not possible.
-fn measure_surely<'a>(attack: &'a Attack, arguments: &Arguments, failed: &mut usize) -> Option<Row<'a>> {
-    let mut missed = Vec::new();
+/// Measures until two runs of three agree, and prints each; `None` if that is not possible.
+fn measure_surely(attack: &Attack, arguments: &Arguments) -> Option<Verdict> {
+    let mut verdicts = Vec::new();
     loop {
         let row = match measure(attack, arguments) {
             Ok(row) => row,
             Err(error) => {
                 println!("{}: {error}", attack.name);
-                *failed += 1;
                 return None;
             }
         };
         println!("{}", row.line());
-        *failed += usize::from(!row.faults.is_empty());
-        missed.push(row.is_missed());
+        let verdict = row.verdict();
+        verdicts.push(verdict);
         // The times of short ones are not judged.
-        if arguments.is_short || !row.is_clear() || are_decided(&missed) {
-            return Some(row);
+        if arguments.is_short || verdict == Verdict::Failed {
+            return Some(verdict);
+        }
+        if let Some(decided) = decide(&verdicts) {
+            return Some(decided);
         }
     }
 }
 
-/// Whether the last of these is what two of three say. A first one that was not missed is not doubted.
-fn are_decided(missed: &[bool]) -> bool {
-    match missed {
-        [false] => true,
-        [.., last] => missed.iter().filter(|missed| *missed == last).count() >= 2,
-        [] => false,
+/// What these runs say together, if they say it already. A first one that was not missed is not doubted.
+fn decide(verdicts: &[Verdict]) -> Option<Verdict> {
+    if let [first] = verdicts {
+        return Some(*first).filter(|first| *first != Verdict::Missed);
     }
+    let count = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
+    let agreed = [Verdict::Missed, Verdict::Ok].into_iter().find(|verdict| count(*verdict) >= 2);
+    agreed.or((verdicts.len() >= RUNS_MAX).then_some(Verdict::Unclear))
 }
 
 /// One attack, and what was seen of it.
@@ -247,10 +253,15 @@ fn main() -> ExitCode {
         if !arguments.names.is_empty() && !arguments.names.iter().any(|name| attack.name.contains(name)) {
             continue;
         }
-        let Some(last) = measure_surely(attack, &arguments, &mut failed) else { continue };
-        missed += usize::from(last.is_missed());
-        unclear += usize::from(!last.is_clear());
-        is_noisy |= last.is_missed() && attack.is_control();
+        match measure_surely(attack, &arguments) {
+            Some(Verdict::Ok) => {}
+            Some(Verdict::Missed) => {
+                missed += 1;
+                is_noisy |= attack.is_control();
+            }
+            Some(Verdict::Unclear) => unclear += 1,
+            Some(Verdict::Failed) | None => failed += 1,
+        }
     }
     println!("\n{failed} failed, {missed} missed twice the p99, {unclear} unclear");
     if is_noisy {
@@ -267,15 +278,20 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::are_decided;
+    use super::Verdict::{Missed, Ok, Unclear};
+    use super::decide;
 
     #[test]
     fn two_of_three_runs_decide() {
-        assert!(are_decided(&[false]));
-        assert!(!are_decided(&[true]));
-        assert!(are_decided(&[true, true]));
-        assert!(!are_decided(&[true, false]));
-        assert!(are_decided(&[true, false, true]));
-        assert!(are_decided(&[true, false, false]));
+        assert_eq!(decide(&[Ok]), Some(Ok));
+        assert_eq!(decide(&[Unclear]), Some(Unclear));
+        assert_eq!(decide(&[Missed]), None);
+        assert_eq!(decide(&[Missed, Missed]), Some(Missed));
+        assert_eq!(decide(&[Missed, Ok]), None);
+        assert_eq!(decide(&[Missed, Ok, Missed]), Some(Missed));
+        assert_eq!(decide(&[Missed, Unclear, Missed]), Some(Missed));
+        assert_eq!(decide(&[Missed, Ok, Ok]), Some(Ok));
+        assert_eq!(decide(&[Missed, Ok, Unclear]), Some(Unclear));
+        assert_eq!(decide(&[Missed, Unclear, Unclear]), Some(Unclear));
     }
 }

@@ -22,7 +22,19 @@ pub struct Row<'a> {
     /// What neighbours on another server saw of the same attack.
     control: Option<Seen>,
     /// Everything that must not be.
-    pub faults: Vec<String>,
+    faults: Vec<String>,
+}
+
+/// What is said of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Ok,
+    /// A p99 was beyond its bound.
+    Missed,
+    /// The host was busy.
+    Unclear,
+    /// Something was that must not be.
+    Failed,
 }
 
 /// What stands above the table.
@@ -71,7 +83,7 @@ impl Row<'_> {
     }
 
     /// Whether the host has left enough alone to say anything.
-    pub fn is_clear(&self) -> bool {
+    fn is_clear(&self) -> bool {
         let min = COUNTED_MIN[usize::from(self.is_short)];
         let is_clear = |seen: &Seen| seen.counted[..2].iter().all(|counted| *counted >= min);
         is_clear(&self.trial.seen) && self.control.as_ref().is_none_or(is_clear)
@@ -83,10 +95,7 @@ impl Row<'_> {
     }
 
     /// Whether it was, and more than twice what the same attack on another server does to it too.
-    pub fn is_missed(&self) -> bool {
-        if !self.is_clear() {
-            return false;
-        }
+    fn is_missed(&self) -> bool {
         let Some(control) = &self.control else { return self.is_beyond() };
         let (to_before, to_control) = (ratios(&self.trial.seen), to_control(&self.trial.seen, control));
         to_before
@@ -95,15 +104,24 @@ impl Row<'_> {
             .any(|(before, control)| is_above_max(before) && is_above_max(control))
     }
 
+    pub fn verdict(&self) -> Verdict {
+        match self.faults.is_empty() {
+            false => Verdict::Failed,
+            true if !self.is_clear() => Verdict::Unclear,
+            true if self.is_missed() => Verdict::Missed,
+            true => Verdict::Ok,
+        }
+    }
+
     pub fn line(&self) -> String {
         let gets = [0, 1, 2].map(|phase| format!("{:.1}", self.trial.seen.gets[phase].at_ms(0.99)));
         let [put_ratio, get_ratio] = ratios(&self.trial.seen);
-        let verdict = match (self.faults.is_empty(), self.is_missed()) {
-            (false, _) => format!("FAILED: {}", self.faults.join("; ")),
-            (true, _) if !self.is_clear() => "unclear: the host was busy".to_owned(),
-            (true, true) => "MISSED".to_owned(),
-            (true, false) if self.is_beyond() => "ok (the machine's)".to_owned(),
-            (true, false) => "ok".to_owned(),
+        let verdict = match self.verdict() {
+            Verdict::Failed => format!("FAILED: {}", self.faults.join("; ")),
+            Verdict::Unclear => "unclear: the host was busy".to_owned(),
+            Verdict::Missed => "MISSED".to_owned(),
+            Verdict::Ok if self.is_beyond() => "ok (the machine's)".to_owned(),
+            Verdict::Ok => "ok".to_owned(),
         };
         let mut line = format!(
             "| {} | {} | {} | {} | {put_ratio:.1}/{get_ratio:.1} |{} {} | {} ({}) | {} | {verdict} |",
